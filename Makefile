@@ -1,0 +1,81 @@
+# Everything runs from .venv, which is made from hash-pinned requirements; the second time needs no network.
+# Needed beforehand: Python 3.11 or newer with its venv module, make, git.
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(name))))
+
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/made
+RUNTIME := $(VENV)/runtime-installed
+DEV := $(VENV)/dev-installed
+
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' pyproject.toml --extra embedded --extra demo requirements.in
+PYTEST := $(BIN)/python -m pytest
+TYPED := $(wildcard src demo tests tools)
+
+# Nothing of the caller's Python leaks into ours.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := all
+.PHONY: all help demo fast test test-long check format lock clean
+
+all: $(DEV)  ## make .venv with all that development needs
+	@echo "Ready. 'make demo' moves a shop before your eyes; 'make help' lists the rest."
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(RUNTIME)  ## move a live shop to another back end while shoppers keep buying
+	$(BIN)/python -m demo
+
+fast: $(DEV)  ## unit tests only: no I/O, in seconds
+	$(PYTEST) tests/unit
+
+test: $(DEV)  ## all tests but the long ones, on real Postgres and real Envoy
+	$(PYTEST) -m 'not long'
+
+test-long: $(DEV)  ## the long tests
+	$(PYTEST) -m long
+
+check: $(DEV)  ## lint, format, types, import direction, size budget
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/budget.py
+
+format: $(DEV)  ## put the source into its one form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: $(DEV)  ## choose versions anew and write them with their hashes to requirements*.txt
+	$(LOCK) --upgrade --output-file requirements.txt
+	$(LOCK) --upgrade requirements-dev.in --output-file requirements-dev.txt
+
+clean:  ## remove .venv, caches and out/
+	rm -rf $(VENV) out dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src demo tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@test -n '$(PYTHON)' || { echo "alih needs Python 3.11 or newer, and found none: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv module (on Debian and Ubuntu the package python3-venv), or name another: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) …"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The package itself is installed last and from here alone: its build tool came with the requirements.
+$(RUNTIME): requirements.txt pyproject.toml src/alih/__init__.py | $(MADE)
+	@echo "Installing what alih and its demo need (hash-pinned) …"
+	@$(PIP) install --require-hashes --requirement requirements.txt
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The same versions as the runtime's, so one installation serves both.
+$(DEV): requirements-dev.txt requirements.txt pyproject.toml src/alih/__init__.py | $(MADE)
+	@echo "Installing what development needs (hash-pinned) …"
+	@$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $(RUNTIME) $@

@@ -1,0 +1,129 @@
+"""A checked contract to projections: complete, qualified, cast SQL for both directions."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from alih.contract import expression, tenancy
+from alih.contract.tenancy import Schemas
+from alih.contract.ways import Way, backward, forward
+from alih.model.catalog import Catalog, ColumnInfo, TableInfo
+from alih.model.contract import Contract, Entity, Scope, Via
+from alih.model.projection import Assignment, Direction, Projection, ReadColumn
+
+
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """Entities in both directions, parents before children; reference entities only forward, for they never flip."""
+
+    forward: tuple[Projection, ...]
+    reverse: tuple[Projection, ...]
+
+
+def compile(contract: Contract, source: Catalog, target: Catalog) -> Projections:
+    """The projections of a contract that `check` found nothing wrong with against the same catalogs."""
+    schemas = Schemas(source, target)
+    ordered = list(_parents_first(contract, schemas))
+    return Projections(
+        forward=tuple(_forward(contract, schemas, entity) for entity in ordered),
+        reverse=tuple(_reverse(contract, schemas, e) for e in ordered if e.scope is not Scope.REFERENCE),
+    )
+
+
+def _forward(contract: Contract, schemas: Schemas, entity: Entity) -> Projection:
+    ways = {f.target: forward(f.rule, "r").cast(schemas.target_column(entity, f.target)) for f in entity.fields}
+    tenant_read = tenancy.at_source(contract, entity, "r")
+    tenant_write = tenancy.at_target(contract, schemas, entity, "w")
+    key = [source for source, _ in entity.key]
+    return Projection(
+        entity=entity.name,
+        direction=Direction.FORWARD,
+        scope=entity.scope,
+        reads=entity.source,
+        writes=entity.target,
+        read_columns=_read(schemas.source_table(entity), key, [*ways.values(), tenant_read]),
+        assignments=_assignments(ways, [t for _, t in entity.key], schemas.target_table(entity)),
+        reads_ours=None,
+        writes_ours=_ours(entity, "w"),
+        tenant_read=_sql(tenant_read),
+        tenant_write=_sql(tenant_write),
+        parent=tenancy.parent_row(contract, entity, forward=True),
+        links=_links([*ways.values(), tenant_read, tenant_write]),
+    )
+
+
+def _reverse(contract: Contract, schemas: Schemas, entity: Entity) -> Projection:
+    ways = {c.name: way.cast(c) for c, way in _ways_back(entity, schemas.source_table(entity))}
+    tenant_read = tenancy.at_target(contract, schemas, entity, "r")
+    tenant_write = tenancy.at_source(contract, entity, "w")
+    key = [target for _, target in entity.key]
+    ours = None if entity.ours is None else Way("", expression.parse(entity.ours).columns)
+    return Projection(
+        entity=entity.name,
+        direction=Direction.REVERSE,
+        scope=entity.scope,
+        reads=entity.target,
+        writes=entity.source,
+        read_columns=_read(schemas.target_table(entity), key, [*ways.values(), tenant_read, ours]),
+        assignments=_assignments(ways, [s for s, _ in entity.key], schemas.source_table(entity)),
+        reads_ours=_ours(entity, "r"),
+        writes_ours=None,
+        tenant_read=_sql(tenant_read),
+        tenant_write=_sql(tenant_write),
+        parent=tenancy.parent_row(contract, entity, forward=False),
+        links=_links([*ways.values(), tenant_read, tenant_write]),
+    )
+
+
+def _ways_back(entity: Entity, table: TableInfo) -> Iterator[tuple[ColumnInfo, Way]]:
+    for column in table.columns:
+        way = None if column.name in entity.not_moved or column.generated else backward(entity, column.name, "r")
+        if way is not None:
+            yield column, way
+
+
+def _read(table: TableInfo, key: list[str], ways: list[Way | None]) -> tuple[ReadColumn, ...]:
+    needed = set(key).union(*(w.inputs for w in ways if w is not None))
+    return tuple(ReadColumn(c.name, c.type, c.name in key) for c in table.columns if c.name in needed)
+
+
+def _assignments(ways: Mapping[str, Way], key: list[str], table: TableInfo) -> tuple[Assignment, ...]:
+    """Key columns first, in key order; then the others in table order."""
+    others = [c.name for c in table.columns if c.name in ways and c.name not in key]
+    types = {c.name: c.full_type for c in table.columns}
+    return tuple(Assignment(name, types[name], ways[name].sql, ways[name].inputs, name in key) for name in key + others)
+
+
+def _ours(entity: Entity, alias: str) -> str | None:
+    return None if entity.ours is None else expression.parse(entity.ours).over(alias)
+
+
+def _sql(way: Way | None) -> str | None:
+    return None if way is None else way.sql
+
+
+def _links(ways: list[Way | None]) -> frozenset[str]:
+    return frozenset[str]().union(*(w.links for w in ways if w is not None))
+
+
+def _parents_first(contract: Contract, schemas: Schemas) -> Iterator[Entity]:
+    """Depth first over `via` and the foreign keys of both sides; a circle of foreign keys is cut where it is met."""
+    done: set[str] = set()
+
+    def visit(entity: Entity) -> Iterator[Entity]:
+        if entity.name in done:
+            return
+        done.add(entity.name)
+        for parent in _parents(contract, schemas, entity):
+            yield from visit(parent)
+        yield entity
+
+    for entity in contract.entities:
+        yield from visit(entity)
+
+
+def _parents(contract: Contract, schemas: Schemas, entity: Entity) -> Iterator[Entity]:
+    if isinstance(entity.tenant, Via):
+        yield contract.entity(entity.tenant.entity)
+    sources = {k.references for k in schemas.source_table(entity).foreign_keys}
+    targets = {k.references for k in schemas.target_table(entity).foreign_keys}
+    yield from (e for e in contract.entities if e.source in sources or e.target in targets)

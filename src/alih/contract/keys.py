@@ -1,0 +1,147 @@
+"""Checks of an entity's key, replica identity and tenant: how a row is found again, and whose it is."""
+
+from collections.abc import Iterator
+
+from alih.contract import ways
+from alih.contract.expression import quoted
+from alih.contract.problem import Problem
+from alih.contract.subject import Subject
+from alih.contract.tenancy import relation
+from alih.model.catalog import ReplicaIdentity, TableInfo
+from alih.model.contract import Entity, Field, Linked, Own, Plain, Via
+
+
+def problems(subject: Subject) -> Iterator[Problem]:
+    """What is wrong with key, replica identity and tenant of an entity whose columns exist."""
+    entity = subject.entity
+    yield from _unique(subject, subject.source, [s for s, _ in entity.key], "source")
+    yield from _unique(subject, subject.target, [t for _, t in entity.key], "target")
+    yield from _identity(subject, subject.source, [s for s, _ in entity.key])
+    if subject.returns:
+        yield from _identity(subject, subject.target, [t for _, t in entity.key])
+    for source, target in entity.key:
+        yield from _key_field(subject, source, target)
+    match entity.tenant:
+        case Own(column):
+            yield from _tenant_column(subject, column)
+        case Via():
+            yield from _via(subject, entity.tenant)
+        case None:
+            pass
+
+
+def _unique(subject: Subject, table: TableInfo, key: list[str], side: str) -> Iterator[Problem]:
+    if not table.keys:
+        yield subject.problem(
+            "key",
+            f"the {side}'s table {table.table} has no key",
+            f"ALTER TABLE {relation(table.table)} ADD PRIMARY KEY (…)",
+        )
+    elif not any(set(k) == set(key) for k in table.keys):
+        known = " or ".join(f"({', '.join(k)})" for k in table.keys)
+        yield subject.problem(
+            "key", f"({', '.join(key)}) is no key of the {side}'s table {table.table}", f"its keys are {known}"
+        )
+
+
+def _identity(subject: Subject, table: TableInfo, key: list[str]) -> Iterator[Problem]:
+    change = f"ALTER TABLE {relation(table.table)} REPLICA IDENTITY"
+    match table.replica_identity:
+        case ReplicaIdentity.NOTHING:
+            yield subject.problem(
+                "key",
+                f"{table.table} has REPLICA IDENTITY NOTHING: its deletes cannot be followed",
+                f"{change} DEFAULT",
+            )
+        case ReplicaIdentity.FULL:
+            yield subject.problem(
+                "key",
+                f"{table.table} has REPLICA IDENTITY FULL: beside a list of columns the shop's own updates would fail",
+                f"{change} DEFAULT",
+            )
+        case _:
+            if set(table.identity_columns) != set(key):
+                yield subject.problem(
+                    "key",
+                    f"the log of {table.table} names deleted rows by ({', '.join(table.identity_columns)})",
+                    f"use that key, or {change} USING INDEX … on ({', '.join(key)})",
+                )
+
+
+def _key_field(subject: Subject, source: str, target: str) -> Iterator[Problem]:
+    field = subject.field(target)
+    path = f"key.{source}"
+    if field is None:
+        yield subject.problem(
+            path, f"no field fills the target's key column {target}", f"add `{target}: {source}` to fields"
+        )
+    elif ways.sources(field.rule) != {source}:
+        yield Problem(
+            field.place,
+            f"the key column {target} is not made of {source} alone",
+            f"write `{target}: {source}`, or correct `key`",
+        )
+    elif subject.returns and ways.backward(subject.entity, source, "r") is None:
+        yield Problem(field.place, f"nothing gives the key column {source} back", "add `reverse:` to the field")
+
+
+def _tenant_column(subject: Subject, column: str) -> Iterator[Problem]:
+    info = subject.source.column(column)
+    if info is None:
+        yield subject.problem(
+            "tenant",
+            f"{subject.source.table} has no column {column}",
+            "name the column with the tenant's id, or {via: …}",
+        )
+        return
+    yield from _nullable(subject, column)
+    if column in subject.entity.not_moved or ways.backward(subject.entity, column, "r") is None:
+        yield subject.problem(
+            "tenant", f"the target's rows do not tell {column}", f"map {column}, so that it can be turned back"
+        )
+
+
+def _nullable(subject: Subject, column: str) -> Iterator[Problem]:
+    if any(c.name == column and not c.not_null for c in subject.source.columns):
+        yield subject.problem(
+            "tenant",
+            f"{column} may be NULL: such a row would belong to nobody",
+            f"ALTER TABLE {relation(subject.source.table)} ALTER COLUMN {quoted(column)} SET NOT NULL",
+        )
+
+
+def _via(subject: Subject, via: Via) -> Iterator[Problem]:
+    parent = subject.contract.entity(via.entity)
+    if via.column not in subject.source.names:
+        yield subject.problem("tenant.column", f"{subject.source.table} has no column {via.column}", "correct the name")
+        return
+    yield from _nullable(subject, via.column)
+    source_key, target_key = parent.key[0]
+    if not any(
+        k.columns == (via.column,) and k.references == parent.source and k.referenced == (source_key,)
+        for k in subject.source.foreign_keys
+    ):
+        yield subject.problem(
+            "tenant.column",
+            f"{via.column} is no foreign key to {parent.source} ({source_key})",
+            f"ALTER TABLE {relation(subject.source.table)} ADD FOREIGN KEY ({quoted(via.column)})"
+            f" REFERENCES {relation(parent.source)}",
+        )
+    if not any(_carries(f, via.column, parent, target_key) for f in subject.entity.fields):
+        yield subject.problem(
+            "tenant.column",
+            f"no field carries {via.column} the way {via.entity}.{target_key} is made",
+            "map it as the parent's key is mapped",
+        )
+
+
+def _carries(field: Field, column: str, parent: Entity, key: str) -> bool:
+    """Whether `field` puts into the child's row what the parent's key column holds on the target."""
+    above = next((f.rule for f in parent.fields if f.target == key), None)
+    match field.rule, above:
+        case Plain(source=source), Plain():
+            return source == column
+        case Linked(source=source, entity=entity), Linked(entity=other):
+            return source == column and entity == other
+        case _:
+            return False

@@ -1,0 +1,49 @@
+"""`alih.yaml` to the contract's values: what the file says together, judged without looking at a database."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from alih.contract import document as yaml_document
+from alih.contract import entities, operations, settings, wording
+from alih.contract.findings import Findings
+from alih.contract.problem import refused
+from alih.contract.shape import ContractShape
+from alih.model.contract import Contract
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Contract:
+    """The contract in the file at `path`; `environ` gives the values of its `$NAME`s.
+
+    Refused lists every problem found, one a line: `file:line: path: what → remedy`.
+    """
+    document = yaml_document.read(path)
+    try:
+        shape = ContractShape.model_validate(document.data)
+    except ValidationError as error:
+        raise refused(wording.problems(error, document)) from None
+    findings = Findings(document)
+    contract = _contract(shape, findings, environ)
+    operations.judge(contract, findings)
+    if findings.problems:
+        raise refused(findings.problems)
+    return contract
+
+
+def _contract(shape: ContractShape, findings: Findings, environ: Mapping[str, str]) -> Contract:
+    secrets = settings.Secrets(findings, environ)
+    return Contract(
+        name=shape.migration,
+        source=settings.endpoint(shape.source, "source", secrets),
+        target=settings.endpoint(shape.target, "target", secrets),
+        control=settings.endpoint(shape.control, "control", secrets),
+        tenant_entity=entities.tenant_entity(shape, findings),
+        entities=tuple(entities.convert(shape, findings)),
+        tables_not_moved={str(entities.table(name)): reason for name, reason in shape.tables_not_moved.items()},
+        operations=tuple(operations.convert(shape, findings)),
+        gateway=settings.gateway(shape.gateway, secrets),
+        cohorts=tuple(settings.cohorts(shape, findings)),
+        wave=shape.wave,
+        file=findings.document.file,
+    )

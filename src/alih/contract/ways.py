@@ -1,0 +1,122 @@
+"""The SQL of single columns: the way there of each field, and the way back of each source column.
+
+A way back is looked up, not derived: the field that reads nothing but the column and can be turned round, or the
+entity's own `reverse`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alih.contract import expression
+from alih.contract.expression import literal, quoted
+from alih.model.catalog import ColumnInfo
+from alih.model.contract import Coded, Constant, Entity, Expression, Field, Linked, Plain, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """SQL over the row `alias` giving one column, the columns of that row that it reads, the links that it needs."""
+
+    sql: str
+    inputs: frozenset[str]
+    links: frozenset[str] = frozenset()
+
+    def cast(self, column: ColumnInfo) -> "Way":
+        """The same, cast to `column`'s type."""
+        return Way(f"({self.sql})::{cast_type(column)}", self.inputs, self.links)
+
+
+def cast_type(column: ColumnInfo) -> str:
+    """The type to cast to: with its length, so that `145000` becomes the `145000.00` that the column will hold;
+    but without one for varying text and bits, where an explicit cast would cut off what is too long in silence
+    and the column itself refuses it."""
+    return column.type if column.type in ("character varying", "bit varying") else column.full_type
+
+
+def forward(rule: Rule, alias: str) -> Way:
+    """The target column's value over a source row."""
+    match rule:
+        case Plain(source=source):
+            return _plain(source, alias)
+        case Coded(source=source, forward=codes):
+            return _coded(source, codes, alias)
+        case Linked(source=source, entity=entity):
+            return _linked(source, entity, "source_id", "target_id", alias)
+        case Expression(sql=sql):
+            return _expression(sql, alias)
+        case Constant(sql=sql):
+            return Way(f"({sql})", frozenset())
+
+
+def sources(rule: Rule) -> frozenset[str]:
+    """The source columns that a field is made of (by the contract's text alone)."""
+    return forward(rule, "r").inputs
+
+
+def backward(entity: Entity, column: str, alias: str) -> Way | None:
+    """The source column's value over a target row; None when nothing gives it back."""
+    if column in entity.reverse:
+        return _expression(entity.reverse[column], alias)
+    field = back_field(entity, column)
+    return None if field is None else _back(field, alias)
+
+
+def back_field(entity: Entity, column: str) -> Field | None:
+    """The field that gives `column` back: its key's own field, or else the first that can be turned round."""
+    fields = back_fields(entity, column)
+    mirrored = dict(entity.key).get(column)
+    return next((f for f in fields if f.target == mirrored), fields[0] if fields else None)
+
+
+def back_fields(entity: Entity, column: str) -> list[Field]:
+    """Every field that could give `column` back."""
+    return [f for f in entity.fields if _turns(f.rule) and sources(f.rule) == {column}]
+
+
+def _turns(rule: Rule) -> bool:
+    match rule:
+        case Constant():
+            return False
+        case Expression(reverse=reverse):
+            return reverse is not None
+        case _:
+            return True
+
+
+def _back(field: Field, alias: str) -> Way | None:
+    match field.rule:
+        case Plain():
+            return _plain(field.target, alias)
+        case Coded(forward=codes, backward=more):
+            return _coded(field.target, {target: code for code, target in codes.items()} | dict(more), alias)
+        case Linked(entity=entity):
+            return _linked(field.target, entity, "target_id", "source_id", alias)
+        case Expression(reverse=str(reverse)):
+            return _expression(reverse, alias)
+        case _:
+            return None
+
+
+def _column(name: str, alias: str) -> str:
+    return f"{alias}.{quoted(name)}"
+
+
+def _plain(name: str, alias: str) -> Way:
+    return Way(_column(name, alias), frozenset({name}))
+
+
+def _expression(sql: str, alias: str) -> Way:
+    parsed = expression.parse(sql)
+    return Way(parsed.over(alias), parsed.columns)
+
+
+def _coded(name: str, codes: Mapping[str, str], alias: str) -> Way:
+    """A code that the list does not know gives NULL, and a NOT NULL column then stops the stream by name."""
+    arms = " ".join(f"WHEN {literal(code)} THEN {literal(other)}" for code, other in codes.items())
+    return Way(f"CASE ({_column(name, alias)})::text {arms} END", frozenset({name}))
+
+
+def _linked(name: str, entity: str, here: str, there: str, alias: str) -> Way:
+    found = f"l.entity = {literal(entity)} AND l.{here} = ({_column(name, alias)})::text"
+    sql = f"(SELECT l.{there} FROM alih.link l WHERE {found})"  # noqa: S608  # quoted names and literals only
+    return Way(sql, frozenset({name}), frozenset({entity}))

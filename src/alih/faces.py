@@ -1,0 +1,231 @@
+"""What each command does and what it prints: the verbs behind the command line."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from alih import app, running, serving
+from alih import contract as contracts
+from alih.app import Migration
+from alih.config import Environment
+from alih.errors import AlihError, Corrupt, NeedsOperator, Refused, Retryable
+from alih.gateway.adapter import adapter_app
+from alih.gateway.wire import listening
+from alih.model.catalog import Catalog
+from alih.model.finding import Verdict
+from alih.model.projection import Direction
+from alih.model.side import Side
+from alih.postgres import catalog, links
+from alih.postgres import status as statuses
+from alih.postgres.control import Control
+from alih.postgres.line import Line
+from alih.postgres.session import connect
+from alih.running import Say
+
+_COMMAND_WITHIN_S = 3600.0
+_ADAPTER_GRACE_S = 10.0
+
+
+async def init(name: str, source: str, target: str, path: Path, say: Say) -> None:
+    """Write a draft of the contract; a file that is there stays."""
+    if path.exists():  # noqa: ASYNC240 - a small file, before anything runs
+        raise Refused(f"{path} is there already", remedy="name another file with --output, or remove it")
+    catalogs = [await _catalog(dsn, side) for dsn, side in ((source, Side.SOURCE), (target, Side.TARGET))]
+    path.write_text(  # noqa: ASYNC240 - a small file
+        contracts.draft(name, *catalogs), encoding="utf-8"
+    )
+    say(f"wrote {path}: read it, decide what is marked `# decide:`, then run alih check {path}")
+
+
+async def _catalog(dsn: str, side: Side) -> Catalog:
+    async with await connect(dsn, f"the {side} database") as connection:
+        return await catalog.read(connection)
+
+
+async def check(path: Path, environment: Environment, sql: Side | None, say: Say) -> None:
+    """Print lineage and needs. Raises NeedsOperator if something that blocks is missing."""
+    async with app.opened(path, environment) as migration:
+        if sql is not None:
+            for need in await app.needs(migration, sql):
+                say(f"-- {need.why}")
+                say(f"{need.sql};" if need.sql else "-- (no statement: see above)")
+            return
+        for line in _lineage(migration):
+            say(line)
+        blocking = 0
+        for side in Side:
+            for need in await app.needs(migration, side):
+                blocking += need.blocking
+                say(f"{side}: {'missing' if need.blocking else 'note'}: {need.why}")
+    if blocking:
+        raise NeedsOperator(
+            f"{blocking} things are missing", remedy="let each side's DBA run what alih check --sql SIDE prints"
+        )
+    say("the contract holds on both databases, and nothing is missing")
+
+
+def _lineage(migration: Migration) -> Iterator[str]:
+    catalogs = migration.catalogs
+    for row in contracts.lineage(migration.contract, catalogs[Side.SOURCE], catalogs[Side.TARGET]):
+        made_of = ", ".join(row.source_columns) or "a constant"
+        personal = f" [{row.personal_data} personal data]" if row.personal_data else ""
+        yield f"{row.entity}.{row.target_column} ← {made_of}{personal}"
+    for entity in migration.contract.entities:
+        for column, reason in entity.not_moved.items():
+            yield f"{entity.name}: {column} stays: {reason}"
+
+
+async def run(path: Path, environment: Environment, say: Say, *, create_target: bool, until_verified: bool) -> None:
+    """Copy, follow, verify. Raises NeedsOperator if the verdict is not clean."""
+    verdict = await running.run(path, environment, create_target=create_target, until_verified=until_verified, say=say)
+    if not verdict.clean:
+        raise NeedsOperator(
+            f"{len(verdict.findings)} rows differ, {verdict.undecided} could not be decided",
+            remedy="alih status --json lists their keys and likely causes",
+        )
+
+
+async def serve(path: Path, environment: Environment, say: Say) -> None:
+    await serving.serve(path, environment, say)
+
+
+async def follow(direction: Direction, path: Path, environment: Environment) -> None:
+    async with app.opened(path, environment) as migration:
+        await migration.engine(direction).follow()
+
+
+async def adapter(path: Path, environment: Environment, listen: str) -> None:
+    """Serve the adapter until cancelled."""
+    async with app.opened(path, environment) as migration, await migration.connect(Side.TARGET) as target:
+
+        async def linked(entity: str, identifier: str, direction: Direction) -> str | None:
+            return await links.one(target, entity, identifier, direction)
+
+        host, _, port = listen.rpartition(":")
+        async with listening(adapter_app(migration.contract, linked), host, int(port), grace_s=_ADAPTER_GRACE_S):
+            await asyncio.Event().wait()
+
+
+async def cutover(cohort: str, path: Path, environment: Environment) -> dict[str, Any]:
+    """Ask alih serve to move a cohort and wait for its answer. Raises what serve answers with; `exit_code` in the
+    answer is 75 when tenants had to stay where they are."""
+    contract = contracts.load(path, environment.variables)
+    if contract.tenant_entity is None:
+        raise Refused("the contract has no tenants: nothing is cut over", remedy="add `tenant:` to the contract")
+    async with AsyncExitStack() as stack:
+        dsns = await app.databases(contract, environment, stack)
+        control = Control(await stack.enter_async_context(Line(dsns["control"], "the control database")))
+        if not await control.led():
+            raise NeedsOperator("alih serve is not running", remedy="start it, wait until it is ready, then run again")
+        code, answer = await _answered(control, await control.ask("cutover", cohort))
+    if "error" in answer:
+        raise _KINDS.get(code, Corrupt)(str(answer["error"]), remedy=str(answer["remedy"]))
+    return {"exit_code": code} | answer
+
+
+async def _answered(control: Control, command: int) -> tuple[int, dict[str, Any]]:
+    while (answered := await control.answered(command)) is None:
+        if not await control.led():
+            raise Retryable(
+                "alih serve ended before it answered",
+                remedy="start it again: it puts right what was half done; then run this again",
+            )
+        await control.stirred(1.0)
+    return answered
+
+
+_KINDS: dict[int, type[AlihError]] = {kind.exit_code: kind for kind in (Retryable, NeedsOperator, Refused, Corrupt)}
+
+
+async def status(path: Path, environment: Environment) -> dict[str, Any]:
+    """Streams, tenants and strays as one document."""
+    contract = contracts.load(path, environment.variables)
+    document: dict[str, Any] = {"migration": contract.name, "streams": {}}
+    async with AsyncExitStack() as stack:
+        dsns = await app.databases(contract, environment, stack)
+        connections = {
+            side: await stack.enter_async_context(await connect(dsns[side], f"the {side} database")) for side in Side
+        }
+        for direction in Direction:
+            found = await statuses.stream(connections[direction.reads], connections[direction.writes], direction)
+            if found is not None:
+                document["streams"][direction.value] = found
+        if "control" in dsns:
+            control = Control(await stack.enter_async_context(Line(dsns["control"], "the control database")))
+            if await control.installed():
+                document["tenants"] = await control.counts()
+                document["hold_ms"] = percentiles(await control.holds_ms())
+    return document
+
+
+async def verify(path: Path, environment: Environment) -> dict[str, Any]:
+    """Compare all rows, each tenant's in the direction that leads away from its owner. Raises NeedsOperator if rows
+    differ: their keys are in alih status."""
+    async with app.opened(path, environment) as migration:
+        verdicts = [await _verified(migration, direction) for direction in migration.directions]
+    rows, findings = sum(v.rows for v in verdicts), [f for v in verdicts for f in v.findings]
+    undecided = sum(v.undecided for v in verdicts)
+    if findings or undecided:
+        raise NeedsOperator(
+            f"{len(findings)} of {rows} rows differ, {undecided} could not be decided",
+            remedy="alih status --json lists their keys and likely causes",
+        )
+    return {"rows": rows, "mismatches": 0, "undecided": 0}
+
+
+async def _verified(migration: Migration, direction: Direction) -> Verdict:
+    tenants = None
+    if "control" in migration.dsns:
+        async with Line(migration.dsns["control"], "the control database") as line:
+            tenants = await Control(line).owned_by(direction.reads)
+    async with migration.engine(direction).verifier() as verifier:
+        verdict = await verifier.everything(tenants)
+        await verifier.record(verdict)
+    return verdict
+
+
+def percentiles(ordered: list[float]) -> dict[str, float]:
+    """p50, p99 and max of ascending milliseconds; zeros when nothing waited."""
+    if not ordered:
+        return {"p50": 0.0, "p99": 0.0, "max": 0.0}
+    last = len(ordered) - 1
+    return {"p50": ordered[round(last * 0.5)], "p99": ordered[round(last * 0.99)], "max": ordered[-1]}
+
+
+async def clean(path: Path, environment: Environment, say: Say) -> None:
+    """Remove every trace, and print what only the tables' owner can remove."""
+    contract = contracts.load(path, environment.variables)
+    async with AsyncExitStack() as stack:
+        dsns = await app.databases(contract, environment, stack)
+        lines = [Line(dsns[name], f"the {name} database") for name in dsns if name == "control"]
+        controls = [Control(await stack.enter_async_context(line)) for line in lines]
+        for control in controls:
+            if await control.led():
+                raise NeedsOperator("alih serve runs this migration", remedy="end it with Ctrl-C, then run this again")
+        left = await app.clean(contract.name, {side: dsns[side] for side in Side})
+        for control in controls:
+            await control.remove()
+    for side, statements in left.items():
+        for statement in statements:
+            say(f"{side}: left for the owner of the tables: {statement};")
+    say(f"{contract.name}: no other trace is left in either database")
+
+
+def lines(document: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """A document as text: one line for each value, nested ones indented."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield f"{indent}{name}:"
+            yield from lines(value, indent + "  ")
+        elif isinstance(value, list):
+            yield f"{indent}{name}:"
+            for item in value:
+                yield (
+                    indent
+                    + "  - "
+                    + (", ".join(f"{k} {v}" for k, v in item.items()) if isinstance(item, dict) else str(item))
+                )
+        else:
+            yield f"{indent}{name}: {value}"

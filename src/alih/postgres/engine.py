@@ -1,0 +1,107 @@
+"""One direction of a migration: set up, copied, followed, verified.
+
+Each part opens connections of its own, so that they can run in different processes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from alih.errors import AlihError
+from alih.model.contract import Scope
+from alih.model.projection import Direction, Projection
+from alih.model.side import Side
+from alih.postgres.chunks import ChunkCopy
+from alih.postgres.failures import named
+from alih.postgres.follower import Follower
+from alih.postgres.installation import StreamName, open_stream, publish
+from alih.postgres.log import log_stream
+from alih.postgres.positions import Applied
+from alih.postgres.session import Connection, connect
+from alih.postgres.verifier import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The projections of one direction and the two databases they lie between."""
+
+    migration: str
+    direction: Direction
+    projections: Sequence[Projection]
+    source: str = field(repr=False)  # DSN
+    target: str = field(repr=False)
+
+    @property
+    def name(self) -> StreamName:
+        return StreamName(self.migration, self.direction)
+
+    async def open(self) -> None:
+        """Publication, slot, stream and chunks; safe to repeat."""
+        async with self._both() as (reads, writes), log_stream(self._dsn(self.direction.reads)) as (_, identity):
+            await publish(reads, self.name, self._streamed)
+            copied = [p.entity for p in self._streamed] if self.direction is Direction.FORWARD else []
+            await open_stream(reads, writes, self.name, identity, copied)
+
+    async def follow(self) -> None:
+        """Apply this direction's log until cancelled."""
+        async with AsyncExitStack() as stack:
+            writes = await stack.enter_async_context(await self.connect(self.direction.writes, autocommit=False))
+            reads = await stack.enter_async_context(await self.connect(self.direction.reads))
+            log, identity = await stack.enter_async_context(log_stream(self._dsn(self.direction.reads)))
+            follower = Follower(self.direction, self._streamed, writes, reads)
+            await follower.follow(log, identity, str(self.name), str(self.name))
+
+    async def copy(self, workers: int = 2) -> None:
+        """Copy every chunk that is not done, some at a time, in the contract's order. If one fails, the others are
+        cancelled and its error is raised."""
+        free = asyncio.Semaphore(workers)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for projection in self._streamed:
+                    tasks.create_task(self._copy_one(projection, free))
+        except* AlihError as failed:
+            failures = list(failed.exceptions)
+        else:
+            return
+        raise failures[0]
+
+    async def _copy_one(self, projection: Projection, free: asyncio.Semaphore) -> None:
+        async with free, AsyncExitStack() as stack:
+            reads = await stack.enter_async_context(await self.connect(self.direction.reads, autocommit=False))
+            writes = await stack.enter_async_context(await self.connect(self.direction.writes, autocommit=False))
+            await ChunkCopy(projection, self._streamed, reads, writes).copy()
+
+    @asynccontextmanager
+    async def verifier(self) -> AsyncIterator[Verifier]:
+        async with self._both() as (reads, writes), self.applied() as applied:
+            verifier = Verifier(self._streamed, reads, writes, applied)
+            with named("verifying"):
+                await verifier.prepare()
+                yield verifier
+
+    @asynccontextmanager
+    async def applied(self) -> AsyncIterator[Applied]:
+        async with await self.connect(self.direction.writes) as writes:
+            yield Applied(writes, self.direction)
+
+    async def connect(self, side: Side, *, autocommit: bool = True) -> Connection:
+        return await connect(self._dsn(side), f"the {side} database", autocommit=autocommit)
+
+    @asynccontextmanager
+    async def _both(self) -> AsyncIterator[tuple[Connection, Connection]]:
+        async with (
+            await self.connect(self.direction.reads) as reads,
+            await self.connect(self.direction.writes) as writes,
+        ):
+            yield reads, writes
+
+    def _dsn(self, side: Side) -> str:
+        return self.source if side is Side.SOURCE else self.target
+
+    @property
+    def _streamed(self) -> Sequence[Projection]:
+        """Reference rows have one writer for good; they never come back."""
+        if self.direction is Direction.FORWARD:
+            return self.projections
+        return [p for p in self.projections if p.scope is not Scope.REFERENCE]

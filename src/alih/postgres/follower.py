@@ -1,0 +1,336 @@
+"""Applies one direction's log: many source transactions in commit order, in one transaction of the writing side.
+
+The position is committed with the rows, so nothing replays after a crash and every statement can assert how many
+rows it touched. Chunk states are read FOR SHARE in the same transaction, while a copying worker changes them
+FOR UPDATE: what was decided about a change (drop, spool, apply: `alih.model.chunk`) still holds when it commits.
+
+A batch ends with whatever whole transactions have arrived: at low load at once, under load with more of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from alih.errors import AlihError, Corrupt, NeedsOperator, Retryable
+from alih.model.change import (
+    Begin,
+    Change,
+    Commit,
+    Delete,
+    Ignored,
+    Insert,
+    Lsn,
+    Message,
+    Relation,
+    Truncate,
+    Update,
+)
+from alih.model.chunk import Apply, ChunkState, Done, Drop, Live, Snapshot, Spool, fate
+from alih.model.compaction import Segment, moved, moves_key
+from alih.model.projection import Direction, Projection
+from alih.model.turn import Turn
+from alih.postgres import chunks, positions
+from alih.postgres.failures import named
+from alih.postgres.log import Identity, LogStream
+from alih.postgres.pgoutput import decode
+from alih.postgres.segments import SegmentWriter
+from alih.postgres.sql import query
+
+Connection = AsyncConnection[tuple[Any, ...]]
+Columns = Mapping[tuple[str, str], Sequence[str]]
+
+_MANY_DROPPED = 1_000  # transactions remembered until seen visible, before somebody looks
+_BATCH = 20_000  # changes; a larger transaction is written in parts, committed once
+_YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Follower:
+    """One stream. Both connections are this follower's own: `connection` to the writing side, not in autocommit;
+    `reads` to the reading side, in autocommit, for questions that its log does not answer."""
+
+    def __init__(
+        self, direction: Direction, projections: Sequence[Projection], connection: Connection, reads: Connection
+    ) -> None:
+        self._direction = direction
+        self._reads = reads
+        self._columns: Columns = {}
+        self._types: Mapping[str, int] = {}
+        self._by_table = {(p.reads.schema, p.reads.name): p for p in projections}
+        self._connection = connection
+        self._writer = SegmentWriter(connection, projections)
+        self._relations: dict[int, _Table] = {}
+        self._position = Lsn(0)
+        self._dropped: set[int] = set()
+        self._batch: _Batch | None = None
+        self._transaction: _Transaction | None = None
+        self._due = False
+
+    async def follow(self, log: LogStream, identity: Identity, slot: str, publication: str) -> None:
+        """Run until cancelled. Raises Retryable when a connection is lost, another AlihError for what a person has
+        to see; then the reason is also stored."""
+        try:
+            with named(f"the {self._direction} stream"):
+                await self._resume(identity)
+                await log.start(slot, publication, self._position)
+                while True:
+                    await self._follow_once(log)
+        except Retryable:
+            raise
+        except AlihError as stop:
+            await self._note_stop(stop)
+            raise
+
+    async def _follow_once(self, log: LogStream) -> None:
+        received = await log.receive()
+        for data in received.messages:
+            await self._take(data)
+        self._due = True
+        if self._transaction is None:
+            await self._commit()
+            log.confirm(self._position if received.messages else received.end)
+
+    async def _resume(self, identity: Identity) -> None:
+        row = await self._one(
+            "UPDATE alih.stream SET stopped = NULL WHERE direction = %s"
+            " RETURNING position::text, dropped, system_id, timeline"
+        )
+        await self._connection.commit()
+        if (identity.system_id, identity.timeline) != (row[2], row[3]):
+            raise NeedsOperator(
+                f"the {self._direction.reads} is another server, or was promoted, since its position was stored",
+                remedy="its slot may lack changes: alih clean, then start the copy anew",
+            )
+        self._position, self._dropped = Lsn.parse(row[0]), set(row[1])
+        await self._connection.execute("SET session_replication_role = replica")
+        await self._writer.prepare()
+        self._types = await self._type_ids()
+        await self._connection.commit()
+        self._columns = await self._columns_now()
+
+    # --- one message ----------------------------------------------------------------------------------------
+
+    async def _take(self, data: bytes) -> None:
+        message = decode(data)
+        match message:
+            case Insert() | Update() | Delete():
+                await self._change(message, data)
+            case Begin():
+                self._transaction = _Transaction(message)
+            case Commit():
+                await self._end(message)
+            case Relation():
+                self._relations[message.id] = await self._known(message)
+            case Message():
+                await self._message(message)
+            case Truncate():
+                raise NeedsOperator(
+                    f"a table of the {self._direction.reads} was truncated, which alih does not repeat on the other side",
+                    remedy="alih clean, then start the copy anew",
+                )
+            case Ignored():
+                pass
+
+    async def _end(self, commit: Commit) -> None:
+        transaction = self._open_transaction()
+        self._transaction = None
+        self._position = commit.end_lsn
+        if self._batch is not None:
+            self._batch.committed_us = transaction.begin.committed_us
+            if self._due or self._batch.size >= _BATCH:
+                await self._commit()
+
+    async def _message(self, message: Message) -> None:
+        if message.prefix == positions.OWN and self._transaction is not None:
+            self._transaction.own = True
+        elif message.prefix in (positions.CUT, positions.OWNER):
+            batch = await self._open_batch()
+            batch.awaited = self._due = True
+            if message.prefix == positions.OWNER:
+                await self._flush(batch)
+                await self._turn(Turn.decode(message.content))
+
+    async def _change(self, change: Change, data: bytes) -> None:
+        transaction = self._open_transaction()
+        if transaction.own or transaction.begin.commit_lsn < self._position:
+            return
+        table = self._relations[change.relation]
+        batch = await self._open_batch()
+        match fate(batch.chunks.get(table.entity, Live()), transaction.begin.xid):
+            case Apply():
+                await self._apply(batch, table, change, transaction.begin.xid)
+            case Spool():
+                batch.spooled.append((table.entity, transaction.begin.xid, data))
+                await self._flush_full(batch)
+            case Drop(remember):
+                if remember:
+                    self._dropped.add(transaction.begin.xid)
+
+    async def _apply(self, batch: "_Batch", table: "_Table", change: Change, xid: int) -> None:
+        if moves_key(change, table.key_places) and isinstance(change, Update):
+            await self._flush(batch)
+            batch.segment = moved(table.entity, table.key_places, change, xid)
+            await self._flush(batch)
+            return
+        batch.segment.fold(table.entity, table.key_places, change, xid)
+        await self._flush_full(batch)
+
+    async def _turn(self, turn: Turn) -> None:
+        await self._connection.execute(
+            "INSERT INTO alih.flow (direction, tenant, applies, epoch) VALUES (%s, %s, %s, %s) ON CONFLICT"
+            " (direction, tenant) DO UPDATE SET applies = excluded.applies, epoch = excluded.epoch",
+            (self._direction.value, turn.tenant, turn.applies(self._direction), turn.epoch),
+        )
+
+    # --- one batch ------------------------------------------------------------------------------------------
+
+    async def _open_batch(self) -> "_Batch":
+        if self._batch is None:
+            await positions.mark_own(self._connection)
+            states = await chunks.states(self._connection, self._direction)
+            if all(isinstance(state, Done) for state in states.values()):
+                self._dropped.clear()
+            self._batch = _Batch(states)
+        return self._batch
+
+    async def _flush_full(self, batch: "_Batch") -> None:
+        """Write a part of a transaction that is too large for one batch; it is committed with the rest."""
+        if batch.size >= _BATCH:
+            await self._flush(batch)
+
+    async def _flush(self, batch: "_Batch") -> None:
+        if len(batch.segment):
+            await self._writer.write(batch.segment, self._reached)
+        batch.segment = Segment()
+        if batch.spooled:
+            await chunks.spool(self._connection, self._direction, batch.spooled)
+            batch.spooled = []
+
+    async def _commit(self) -> None:
+        batch, self._batch, self._due = self._batch, None, False
+        if batch is None:
+            return
+        await self._flush(batch)
+        if len(self._dropped) >= _MANY_DROPPED:
+            await self._forget_visible()
+        await self._connection.execute(
+            "UPDATE alih.stream SET position = %s, dropped = %s, ordinal = ordinal + 1, committed_at = %s,"
+            " applied_at = clock_timestamp() WHERE direction = %s",
+            (str(self._position), list(self._dropped), batch.committed_at, self._direction.value),
+        )
+        if batch.awaited:
+            await self._connection.execute("SELECT pg_notify(%s, '')", (positions.CHANNEL,))
+        await self._connection.commit()
+
+    async def _forget_visible(self) -> None:
+        """What is visible now is visible in every later snapshot, so no copy has to look for it."""
+        cursor = await self._reads.execute("SELECT pg_current_snapshot()::text, pg_is_in_recovery()")
+        row = await cursor.fetchone()
+        if row is not None and not row[1]:
+            snapshot = Snapshot.parse(row[0])
+            self._dropped = {xid for xid in self._dropped if not snapshot.sees(xid)}
+
+    async def _note_stop(self, stop: AlihError) -> None:
+        """Store the reason, as far as the database still answers; the caller raises it in any case."""
+        with suppress(psycopg.OperationalError):
+            await self._connection.rollback()
+            await self._connection.execute(
+                "UPDATE alih.stream SET stopped = %s WHERE direction = %s", (str(stop), self._direction.value)
+            )
+            await self._connection.execute("SELECT pg_notify(%s, '')", (positions.CHANNEL,))
+            await self._connection.commit()
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    @property
+    def _reached(self) -> Lsn:
+        """Where in the log the changes at hand end: the commit of the transaction that is being read, if any."""
+        return self._transaction.begin.commit_lsn if self._transaction else self._position
+
+    def _open_transaction(self) -> "_Transaction":
+        if self._transaction is None:
+            raise Corrupt(
+                "the log holds a change outside a transaction", remedy="report this with the server's version"
+            )
+        return self._transaction
+
+    async def _known(self, relation: Relation) -> "_Table":
+        """The server describes a table before its first change, and anew after each ALTER TABLE. The log has only the
+        columns that cross, so a new one is seen in the catalog alone."""
+        at = (relation.schema, relation.name)
+        projection = self._by_table.get(at)
+        expected = [(c.name, self._types[c.type]) for c in projection.read_columns] if projection else []
+        offered = list(zip(relation.columns, relation.types, strict=True))
+        if projection is None or offered != expected or (await self._columns_now()).get(at) != self._columns.get(at):
+            raise NeedsOperator(
+                f"table {relation.schema}.{relation.name} of the {self._direction.reads} no longer has the columns that"
+                " the contract was compiled for",
+                remedy="undo the change of the table, or adapt the contract, alih clean, and start the copy anew",
+            )
+        places = tuple(i for i, c in enumerate(projection.read_columns) if c.key)
+        return _Table(projection.entity, places)
+
+    async def _columns_now(self) -> Columns:
+        tables = {"schemas": [schema for schema, _ in self._by_table], "names": [name for _, name in self._by_table]}
+        cursor = await self._reads.execute(query("columns"), tables)
+        return {(schema, name): names for schema, name, names in await cursor.fetchall()}
+
+    async def _type_ids(self) -> Mapping[str, int]:
+        """The ids of the read columns' types; all are built in, so the same on every server."""
+        names = sorted({c.type for p in self._by_table.values() for c in p.read_columns})
+        cursor = await self._connection.execute("SELECT t, t::regtype::oid::bigint FROM unnest(%s::text[]) t", (names,))
+        return dict(await cursor.fetchall())
+
+    async def _one(self, statement: str) -> tuple[Any, ...]:
+        cursor = await self._connection.execute(statement, (self._direction.value,))
+        row = await cursor.fetchone()
+        if row is None:
+            raise NeedsOperator(
+                f"the {self._direction} stream was never set up in this database", remedy="start with alih run"
+            )
+        return row
+
+
+class _Table:
+    """A relation of the log as the contract knows it."""
+
+    __slots__ = ("entity", "key_places")
+
+    def __init__(self, entity: str, key_places: tuple[int, ...]) -> None:
+        self.entity = entity
+        self.key_places = key_places
+
+
+class _Transaction:
+    """The transaction of the log that is being read."""
+
+    __slots__ = ("begin", "own")
+
+    def __init__(self, begin: Begin) -> None:
+        self.begin = begin
+        self.own = False
+
+
+class _Batch:
+    """What one transaction of the writing side will hold."""
+
+    __slots__ = ("awaited", "chunks", "committed_us", "segment", "spooled")
+
+    def __init__(self, states: Mapping[str, ChunkState]) -> None:
+        self.chunks = states
+        self.segment = Segment()
+        self.spooled: list[tuple[str, int, bytes]] = []
+        self.awaited = False
+        self.committed_us = 0
+
+    @property
+    def size(self) -> int:
+        """Changes in hand that are not written yet."""
+        return len(self.segment.history) + len(self.spooled)
+
+    @property
+    def committed_at(self) -> datetime:
+        return _YEAR_2000 + timedelta(microseconds=self.committed_us)

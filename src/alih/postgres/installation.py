@@ -1,0 +1,141 @@
+"""What alih leaves in the two databases, put there and taken away again.
+
+On each side: the schema `alih`; on the reading side of a stream a publication and a slot named after the migration.
+A role that owns the tables makes the publication itself; another finds the one its owner made (alih check prints
+the statement). The slot of a stream is made once and never again while the stream exists: a slot made anew would
+silently skip what was written in between.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import AsyncConnection, errors, sql
+
+from alih.errors import NeedsOperator, Refused
+from alih.model.projection import Direction, Projection
+from alih.model.side import Side
+from alih.postgres.log import Identity
+from alih.postgres.sql import query
+
+Connection = AsyncConnection[tuple[Any, ...]]
+
+_ASK_SLOT, _ASK_SLOT_S = 50, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamName:
+    """The name of a stream's slot and publication."""
+
+    migration: str
+    direction: Direction
+
+    def __str__(self) -> str:
+        return f"alih_{self.migration.replace('-', '_')}_{self.direction}"
+
+
+async def install_schema(connection: Connection, migration: str, side: Side) -> None:
+    """alih's own tables in this database. Raises Refused if another migration lives here."""
+    await connection.execute(query("schema"))
+    await connection.execute(
+        "INSERT INTO alih.migration (name, side) VALUES (%s, %s) ON CONFLICT DO NOTHING", (migration, side.value)
+    )
+    cursor = await connection.execute("SELECT name, side FROM alih.migration")
+    found = await cursor.fetchone()
+    if found != (migration, side.value):
+        raise Refused(
+            f"this database is the {found and found[1]} of the migration {found and found[0]!r}",
+            remedy="finish that one, or remove its traces with alih clean, first",
+        )
+
+
+async def publish(connection: Connection, name: StreamName, projections: Sequence[Projection]) -> None:
+    """Offer the columns that cross, and no other, to the stream; safe to repeat."""
+    cursor = await connection.execute("SELECT FROM pg_publication WHERE pubname = %s", (str(name),))
+    if await cursor.fetchone() is None:
+        try:
+            await connection.execute(publication(name, projections))
+        except errors.InsufficientPrivilege:
+            raise NeedsOperator(
+                f"the role may not make the publication {name}",
+                remedy="let the tables' owner run the statement that alih check prints",
+            ) from None
+
+
+def publication(name: StreamName, projections: Sequence[Projection]) -> sql.Composed:
+    """The statement that makes the publication: each table with its crossing columns only."""
+    tables = [
+        sql.SQL("{} ({})").format(
+            sql.Identifier(p.reads.schema, p.reads.name),
+            sql.SQL(", ").join(sql.Identifier(c.name) for c in p.read_columns),
+        )
+        for p in projections
+    ]
+    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(str(name)), sql.SQL(", ").join(tables))
+
+
+async def open_stream(
+    reads: Connection, writes: Connection, name: StreamName, identity: Identity, entities: Sequence[str]
+) -> None:
+    """Make the slot, then the stream's row and its chunks; safe to repeat. `entities` are the ones to be copied
+    (none for a reverse stream). Both connections are in autocommit."""
+    cursor = await writes.execute("SELECT slot FROM alih.stream WHERE direction = %s", (name.direction.value,))
+    if await cursor.fetchone() is None:
+        position = await _make_slot(reads, str(name))
+        await writes.execute(
+            "INSERT INTO alih.stream (direction, slot, system_id, timeline, position) VALUES (%s, %s, %s, %s, %s)",
+            (name.direction.value, str(name), identity.system_id, identity.timeline, position),
+        )
+    for entity in entities:
+        await writes.execute(
+            "INSERT INTO alih.chunk (direction, entity, state) VALUES (%s, %s, 'not started') ON CONFLICT DO NOTHING",
+            (name.direction.value, entity),
+        )
+
+
+async def _make_slot(reads: Connection, slot: str) -> str:
+    """A slot that nobody has streamed from yet; one left by a run that died before storing it is made anew."""
+    await _drop_slot(reads, slot)
+    try:
+        cursor = await reads.execute(
+            "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,)
+        )
+    except errors.ObjectInUse:
+        raise NeedsOperator("no replication slot is free", remedy="raise max_replication_slots") from None
+    row = await cursor.fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+async def _drop_slot(connection: Connection, slot: str) -> None:
+    """Drop the slot if it is there. A follower that has just ended holds it for a moment longer."""
+    for _ in range(_ASK_SLOT):
+        try:
+            await connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (slot,)
+            )
+            return
+        except errors.ObjectInUse:
+            await asyncio.sleep(_ASK_SLOT_S)
+    raise NeedsOperator(f"slot {slot} is in use", remedy="another alih follows it: stop that one, then run this again")
+
+
+async def remove(connection: Connection, migration: str) -> list[str]:
+    """Take every trace of the migration out of this database. Returns the statements that only the tables' owner
+    may run (a publication that the owner made)."""
+    left: list[str] = []
+    for direction in Direction:
+        name = StreamName(migration, direction)
+        await _drop_slot(connection, str(name))
+        drop = sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(str(name)))
+        try:
+            await connection.execute(drop)
+        except errors.InsufficientPrivilege:
+            left.append(drop.as_string())
+    await connection.execute("SET client_min_messages = warning")
+    try:
+        await connection.execute("DROP SCHEMA IF EXISTS alih CASCADE")
+    except errors.InsufficientPrivilege:
+        left.append("DROP SCHEMA alih CASCADE")
+    return left

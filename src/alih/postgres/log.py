@@ -1,0 +1,204 @@
+"""The replication connection: a slot's log as it comes, and what we confirm back.
+
+libpq's blocking read of COPY data would hold the interpreter's lock, so the asynchronous form is used and the wait
+is on the socket. https://www.postgresql.org/docs/current/protocol-replication.html
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, pq, sql
+
+from alih.errors import AlihError, NeedsOperator, Retryable
+from alih.model.change import Lsn
+from alih.postgres.session import connect
+
+_XLOG = Struct("!cQQQ")
+_KEEPALIVE = Struct("!cQQB")
+_STATUS = Struct("!cQQQQB")
+_IN_USE = b"55006"  # object_in_use
+_EPOCH_2000 = 946_684_800
+_STATUS_EVERY_S = 5.0
+_MOST_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which server this is: a position means nothing on another one."""
+
+    system_id: str
+    timeline: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What arrived since the last call: messages in order; `end` up to where the server has looked for more."""
+
+    messages: list[bytes]
+    end: Lsn
+
+
+class LogStream:
+    """A started stream. One reader only."""
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self._pgconn = connection.pgconn
+        self._end = Lsn(0)
+        self._confirmed = Lsn(0)
+        self._next_beat: asyncio.TimerHandle | None = None
+
+    async def start(self, slot: str, publication: str, position: Lsn) -> None:
+        """Ask for everything committed from `position` on. Raises NeedsOperator if the slot is gone or lost."""
+        command = sql.SQL(
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {},"
+            " messages 'true', binary 'true')"
+        ).format(sql.Identifier(slot), sql.SQL(str(position)), sql.Literal(publication))
+        self._pgconn.send_query(command.as_bytes())
+        while self._pgconn.flush():
+            await self._readable()
+        while self._pgconn.is_busy():
+            await self._readable()
+            self._consume()
+        result = self._pgconn.get_result()
+        if result is None or result.status != pq.ExecStatus.COPY_BOTH:
+            raise _not_started(slot, result)
+        self._confirmed = position
+        self._beat()
+
+    def stop(self) -> None:
+        """End the sign of life; the connection is its opener's to close."""
+        if self._next_beat is not None:
+            self._next_beat.cancel()
+
+    def _beat(self) -> None:
+        """Say that we are here, however long a batch takes: the server ends a stream that is silent for
+        wal_sender_timeout. A lost connection is for the reader to find."""
+        with suppress(psycopg.OperationalError):
+            self._tell()
+        self._next_beat = asyncio.get_running_loop().call_later(_STATUS_EVERY_S, self._beat)
+
+    async def receive(self) -> Received:
+        """Wait for the next messages (or a keepalive) and take all that is there. Raises Retryable when the
+        connection ends."""
+        messages: list[bytes] = []
+        while not messages:
+            heard = self._drain(messages)
+            if messages or heard:
+                break
+            await self._readable()
+            self._consume()
+        return Received(messages, self._end)
+
+    def confirm(self, position: Lsn) -> None:
+        """Everything before `position` is durable where it was written; the server may forget it."""
+        self._confirmed = max(self._confirmed, position)
+        with _losing_it():
+            self._tell()
+
+    def _drain(self, messages: list[bytes]) -> bool:
+        """Take what libpq has; true if a keepalive moved the end."""
+        heard = False
+        while len(messages) < _MOST_AT_ONCE:
+            with _losing_it():
+                size, data = self._pgconn.get_copy_data(1)
+            if size == 0:
+                return heard
+            if size < 0:
+                raise _ended(self._pgconn.get_result())
+            block = bytes(data)
+            if block[:1] == b"w":
+                self._end = Lsn(max(self._end, _XLOG.unpack_from(block)[2]))
+                messages.append(block[_XLOG.size :])
+            else:
+                heard = self._keepalive(block) or heard
+        return heard
+
+    def _keepalive(self, block: bytes) -> bool:
+        _, end, _, reply = _KEEPALIVE.unpack_from(block)
+        moved = bool(end > self._end)
+        self._end = Lsn(max(self._end, end))
+        if reply:
+            with _losing_it():
+                self._tell()
+        return moved
+
+    def _tell(self) -> None:
+        now_us = int((time.time() - _EPOCH_2000) * 1_000_000)
+        at = self._confirmed
+        self._pgconn.put_copy_data(_STATUS.pack(b"r", max(self._end, at), at, at, now_us, 0))
+        self._pgconn.flush()
+
+    def _consume(self) -> None:
+        with _losing_it():
+            self._pgconn.consume_input()
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        descriptor = self._pgconn.socket
+        loop.add_reader(descriptor, _set_once, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(descriptor)
+
+
+@asynccontextmanager
+async def log_stream(dsn: str) -> AsyncIterator[tuple[LogStream, Identity]]:
+    """A replication connection and the identity of the server behind it."""
+    connection = await connect(dsn, "the database whose log is followed", replication="database")
+    stream = LogStream(connection)
+    try:
+        cursor = await connection.execute("IDENTIFY_SYSTEM")
+        row = await cursor.fetchone()
+        assert row is not None
+        yield stream, Identity(row[0], row[1])
+    finally:
+        stream.stop()
+        await connection.close()  # not by its context: a connection that streams can neither commit nor roll back
+
+
+def _set_once(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+@contextmanager
+def _losing_it() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError:
+        raise _lost() from None
+
+
+def _lost() -> Retryable:
+    return Retryable("the connection to the log was lost", remedy="the server or the network went away; run again")
+
+
+def _ended(result: pq.abc.PGresult | None) -> AlihError:
+    """Why the server ended the stream: it goes away, or what was asked of it can no longer be given."""
+    state = (result.error_field(pq.DiagnosticField.SQLSTATE) if result else None) or b""
+    if result is None or not state or state.startswith(b"57"):
+        return _lost()
+    reason = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+    return NeedsOperator(
+        f"the server ended the log stream: {reason.decode(errors='replace')} ({state.decode()})",
+        remedy="undo what was done to the publication or the slot; if that is no longer possible: alih clean, then run",
+    )
+
+
+def _not_started(slot: str, result: pq.abc.PGresult | None) -> AlihError:
+    reason = result.error_message.decode(errors="replace").strip() if result else "no answer"
+    state = result.error_field(pq.DiagnosticField.SQLSTATE) if result else None
+    if result is None or state == _IN_USE:  # its last reader is not gone for the server yet
+        return Retryable(f"slot {slot} cannot be streamed: {reason}", remedy="stop the other alih, or run again")
+    return NeedsOperator(
+        f"slot {slot} cannot be streamed: {reason}",
+        remedy="a lost slot means that changes are lost: alih clean, then start the copy anew",
+    )

@@ -1,0 +1,108 @@
+-- alih's own tables, the same in the source and in the target database: each is written to in one direction.
+-- Everything alih leaves in a database is in this schema, or depends on it (fence triggers), or is a slot or a
+-- publication whose name begins with alih_; `alih clean` removes all of it.
+CREATE SCHEMA IF NOT EXISTS alih;
+
+-- Which migration lives here. One row: two migrations in one database would share the fence.
+CREATE TABLE IF NOT EXISTS alih.migration (
+    name text PRIMARY KEY,
+    side text NOT NULL CHECK (side IN ('source', 'target')),
+    one boolean NOT NULL DEFAULT true UNIQUE CHECK (one)
+);
+
+-- The owner of every tenant's rows, as this database knows it; the fence reads it. Derived from the control row.
+CREATE TABLE IF NOT EXISTS alih.owner (
+    tenant text PRIMARY KEY,
+    side text NOT NULL CHECK (side IN ('source', 'target')),
+    epoch bigint NOT NULL
+);
+
+-- Rows that exist on both sides under different ids.
+CREATE TABLE IF NOT EXISTS alih.link (
+    entity text NOT NULL,
+    source_id text NOT NULL,
+    target_id text NOT NULL,
+    PRIMARY KEY (entity, source_id),
+    UNIQUE (entity, target_id)
+);
+
+-- A stream that writes into this database, and how far it has come: committed with the rows it wrote.
+-- position: the end of the last source transaction applied here. dropped: 32-bit ids of transactions with changes
+-- dropped before their chunk began, until they are seen visible (alih.model.chunk).
+CREATE TABLE IF NOT EXISTS alih.stream (
+    direction text PRIMARY KEY CHECK (direction IN ('forward', 'reverse')),
+    slot text NOT NULL,
+    system_id text NOT NULL,
+    timeline int NOT NULL,
+    position pg_lsn NOT NULL,
+    ordinal bigint NOT NULL DEFAULT 0,
+    dropped bigint[] NOT NULL DEFAULT '{}',
+    committed_at timestamptz,
+    applied_at timestamptz,
+    stopped text
+);
+
+CREATE TABLE IF NOT EXISTS alih.chunk (
+    direction text NOT NULL REFERENCES alih.stream ON DELETE CASCADE,
+    entity text NOT NULL,
+    state text NOT NULL CHECK (state IN ('not started', 'spooling', 'done')),
+    attempt int NOT NULL DEFAULT 0,
+    snapshot text CHECK ((state = 'done') = (snapshot IS NOT NULL)),
+    row_count bigint,
+    PRIMARY KEY (direction, entity)
+);
+
+-- Changes of a table that arrived while it was copied: pgoutput's own bytes, in stream order.
+CREATE TABLE IF NOT EXISTS alih.spool (
+    direction text NOT NULL,
+    entity text NOT NULL,
+    ordinal bigint GENERATED ALWAYS AS IDENTITY,
+    xid bigint NOT NULL,
+    change bytea NOT NULL,
+    PRIMARY KEY (direction, entity, ordinal)
+);
+
+-- Tenants for which a stream runs otherwise than by default (forward: it applies, reverse: it does not),
+-- turned by the owner messages in the log, in log order.
+CREATE TABLE IF NOT EXISTS alih.flow (
+    direction text NOT NULL REFERENCES alih.stream ON DELETE CASCADE,
+    tenant text NOT NULL,
+    applies boolean NOT NULL,
+    epoch bigint NOT NULL,
+    PRIMARY KEY (direction, tenant)
+);
+
+-- Keys that changed since they were last verified, with the transaction that the reading side calls the row's xmin.
+CREATE TABLE IF NOT EXISTS alih.changed (
+    direction text NOT NULL,
+    entity text NOT NULL,
+    write_key text[] NOT NULL,
+    read_key text[] NOT NULL,
+    tenant text,
+    xid bigint NOT NULL,
+    position pg_lsn NOT NULL,
+    PRIMARY KEY (direction, entity, write_key)
+);
+CREATE INDEX IF NOT EXISTS changed_by_tenant ON alih.changed (direction, tenant);
+
+-- Writes seen in the log of a side that does not own the tenant. Keys, never values.
+CREATE TABLE IF NOT EXISTS alih.stray (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    direction text NOT NULL,
+    entity text NOT NULL,
+    tenant text,
+    read_key text[] NOT NULL,
+    position pg_lsn NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The last verification of each direction.
+CREATE TABLE IF NOT EXISTS alih.verdict (
+    direction text PRIMARY KEY,
+    row_count bigint NOT NULL,
+    mismatches bigint NOT NULL,
+    undecided bigint NOT NULL,
+    findings jsonb NOT NULL,
+    position pg_lsn NOT NULL,
+    verified_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
