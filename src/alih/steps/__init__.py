@@ -1,0 +1,1 @@
+"""The runbook's steps: coroutines on ports alone."""
