@@ -1,0 +1,1 @@
+"""The social app: it shows short videos and leads to shops; it sells nothing itself."""

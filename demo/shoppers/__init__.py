@@ -1,0 +1,7 @@
+"""The demo's shoppers: real HTTP load through the gateway, each with a diary of what it was told."""
+
+from demo.shoppers.diary import Live, Summary
+from demo.shoppers.load import Shoppers
+from demo.shoppers.shapes import Recordings, canonical, compare_shapes
+
+__all__ = ["Live", "Recordings", "Shoppers", "Summary", "canonical", "compare_shapes"]

@@ -1,0 +1,108 @@
+"""The demo's own end can fail: a small story is told for real, and what is planted in it is named, and nothing else."""
+
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from rich.console import Console
+
+from alih.config import Environment
+from demo import audit
+from demo.story.ending import conclude, result
+from demo.story.screen import View
+from demo.story.story import Ending, Script, tell
+from demo.story.world import World, started
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story that has been told, its databases still there."""
+
+    world: World
+    ending: Ending
+    opening: audit.Opening
+    out: Path
+
+    async def audited(self) -> Ending:
+        """The same ending, audited again."""
+        again = await audit.audit(self.out / "diary.jsonl", self.world.stores, self.opening)
+        return replace(self.ending, audit=again)
+
+    def said(self, ending: Ending) -> tuple[int, list[str]]:
+        """The exit code, and what was named as not as promised."""
+        screen = io.StringIO()
+        code = conclude(ending, self.out, Console(file=screen, width=400))
+        marked = [line for line in screen.getvalue().splitlines() if line.startswith("NOT AS PROMISED")]
+        return code, [line.removeprefix("NOT AS PROMISED  ") for line in marked]
+
+
+async def _write_on_the_losing_side(world: World) -> None:
+    """An administrator writes a moved shop's row at the source, past the fence."""
+    with psycopg.connect(world.admins["legacy"]) as connection:
+        connection.execute("ALTER TABLE stock DISABLE TRIGGER alih_fence")
+        connection.execute("UPDATE stock SET on_hand = on_hand WHERE product_id = (SELECT min(product_id) FROM stock)")
+        connection.execute("ALTER TABLE stock ENABLE ALWAYS TRIGGER alih_fence")
+
+
+@pytest.fixture(scope="module")
+async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
+    out = tmp_path_factory.mktemp("demo")
+    script = Script(
+        shops=12, past_orders=300, rate=40.0, still_s=12.0, least_requests=500, closing=_write_on_the_losing_side
+    )
+    async with started(out, Environment.of_process().variables) as world:
+        ending = await tell(world, View(), out, script)
+        yield Told(world, ending, audit.Opening.load(out / "opening.json"), out)
+
+
+async def test_only_the_write_on_the_losing_side_is_named(told: Told) -> None:
+    code, named = told.said(told.ending)
+    assert (code, named) == (1, ["stray write forward: forward: 1 writes on the side that does not own the tenant"])
+    figures = result(told.ending)
+    assert figures["stray_writes"] == 1
+    assert figures["tenants"] == {"total": 12, "moved": 12}
+    assert figures["hosts_visited"] == 1
+    assert figures["requests"]["failed"] == 0
+
+
+async def test_without_it_the_demo_ends_with_0(told: Told) -> None:
+    assert told.said(await told.audited()) == (0, [])
+
+
+async def test_a_deleted_order_is_named(told: Told) -> None:
+    with psycopg.connect(told.world.admins["marketplace"], autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        (order_id,) = connection.execute(
+            "SELECT max(order_id) FROM trade_orders WHERE channel = 'social'"
+        ).fetchone() or (None,)
+        connection.execute("CREATE TABLE kept AS SELECT * FROM trade_orders WHERE order_id = %s", (order_id,))
+        connection.execute("ALTER TABLE trade_orders DISABLE TRIGGER alih_fence")
+        connection.execute("DELETE FROM trade_orders WHERE order_id = %s", (order_id,))
+        try:
+            code, named = told.said(await told.audited())
+        finally:
+            connection.execute("INSERT INTO trade_orders SELECT * FROM kept")
+            connection.execute("DROP TABLE kept")
+            connection.execute("ALTER TABLE trade_orders ENABLE ALWAYS TRIGGER alih_fence")
+    assert code == 1
+    assert [line for line in named if line.startswith(f"order lost {order_id}:")] != []
+
+
+async def test_a_doubled_charge_is_named(told: Told) -> None:
+    with psycopg.connect(told.world.dsns["provider"], autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO charges (order_id, account, payment_type, gross_amount, transaction_status, settlement_time)"
+            " SELECT order_id || '-again', account, payment_type, gross_amount, 'settlement', now() FROM charges"
+            " WHERE transaction_status = 'settlement' ORDER BY order_id LIMIT 1"
+        )
+        try:
+            code, named = told.said(await told.audited())
+        finally:
+            connection.execute("DELETE FROM charges WHERE order_id LIKE '%-again'")
+    assert code == 1
+    assert [line for line in named if line.startswith("charge doubled")] != []
