@@ -1,19 +1,14 @@
 """The books of both back ends and of the payment provider, each read in one snapshot, in one common form."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import LiteralString, Self, TypeVar
+from typing import Any, Self
 
 import psycopg
 from psycopg.rows import class_row
-
-from demo.audit.queries import LEGACY, MARKETPLACE, PROVIDER, Queries
-
-Row = TypeVar("Row")
 
 
 class Keeper(StrEnum):
@@ -34,60 +29,27 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An order in a back end's books."""
+    """An order in a back end's books. `entries` are the ledger's of money received, `booked_idr` their sum."""
 
     order_id: str
-    shop_id: str
-    channel: str
+    shop_id: str  # as the social side knows it
+    social: bool
     amount_idr: int
     paid: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    order_id: str
-    product_id: str
-    quantity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """A charge in a back end's books; `reference` is what the provider calls it."""
-
-    charge_id: str
-    order_id: str
-    amount_idr: int
-    reference: str
-
-
-@dataclass(frozen=True, slots=True)
-class Booking:
-    """An order's entries in the ledger: their balance, and what was booked as received."""
-
-    order_id: str
-    balance_idr: int
-    booked_idr: int
+    lines: list[Any]  # [product, quantity]
+    keys: list[str]
+    charge_id: str | None
+    reference: str | None  # what the provider calls the charge
     entries: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    shop_id: str
-    key: str
-    order_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class OnHand:
-    product_id: str
-    shop_id: str
-    on_hand: int
+    booked_idr: int
+    balance_idr: int
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
     """A charge in the provider's own books."""
 
+    order_id: str
     reference: str
     amount_idr: int
     settled: bool
@@ -99,22 +61,17 @@ class Books:
 
     orders: dict[str, Recorded]
     own: dict[str, Recorded]
-    lines: dict[str, Counter[str]]
-    charges: dict[str, Charge]
-    bookings: dict[str, Booking]
-    keys: list[Key]
-    stock: dict[str, OnHand]
+    stock: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """What stood in the books before the first shopper came: order → rupiah, product → pieces, provider's charges."""
+    """What stood in the books before the first shopper came: order → rupiah, product → pieces."""
 
     orders: Mapping[str, int]
     own: Mapping[str, int]
     booked: Mapping[str, int]
     stock: Mapping[str, int]
-    collected: list[str]
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,55 +84,40 @@ class Opening:
 
 async def opening(stores: Stores) -> Opening:
     """Take the opening balance: after the seed, before the load."""
-    legacy = await back_end(stores.legacy, LEGACY)
-    marketplace = await back_end(stores.marketplace, MARKETPLACE)
+    legacy, marketplace = (await both(stores)).values()
     return Opening(
-        orders={order.order_id: order.amount_idr for order in legacy.orders.values()},
-        own={order.order_id: order.amount_idr for order in marketplace.own.values()},
-        booked={each.order_id: each.booked_idr for each in (*legacy.bookings.values(), *marketplace.bookings.values())},
-        stock={product: each.on_hand for product, each in legacy.stock.items()},
-        collected=[charge.reference for charge in await provider(stores.provider)],
+        orders={order_id: order.amount_idr for order_id, order in legacy.orders.items()},
+        own={order_id: order.amount_idr for order_id, order in marketplace.own.items()},
+        booked={order_id: order.booked_idr for order_id, order in (legacy.orders | marketplace.own).items()},
+        stock=legacy.stock,
     )
 
 
 async def both(stores: Stores) -> dict[Keeper, Books]:
     """The books of both back ends as they are now."""
-    return {
-        Keeper.LEGACY: await back_end(stores.legacy, LEGACY),
-        Keeper.MARKETPLACE: await back_end(stores.marketplace, MARKETPLACE),
-    }
+    dsns = {Keeper.LEGACY: stores.legacy, Keeper.MARKETPLACE: stores.marketplace}
+    return {keeper: await _back_end(dsn, keeper) for keeper, dsn in dsns.items()}
 
 
-async def back_end(dsn: str, queries: Queries) -> Books:
-    """One back end's books, in one snapshot."""
+async def _back_end(dsn: str, keeper: Keeper) -> Books:
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
-        orders = await _rows(connection, queries.orders, Recorded)
-        return Books(
-            orders={each.order_id: each for each in orders if each.channel == "social"},
-            own={each.order_id: each for each in orders if each.channel != "social"},
-            lines=_by_order(await _rows(connection, queries.lines, Line)),
-            charges={each.charge_id: each for each in await _rows(connection, queries.charges, Charge)},
-            bookings={each.order_id: each for each in await _rows(connection, queries.bookings, Booking)},
-            keys=await _rows(connection, queries.keys, Key),
-            stock={each.product_id: each for each in await _rows(connection, queries.stock, OnHand)},
-        )
+        cursor = connection.cursor(row_factory=class_row(Recorded))
+        orders = await (await cursor.execute(_query(f"{keeper}_orders"))).fetchall()
+        stock = await (await connection.execute(_query(f"{keeper}_stock"))).fetchall()
+    return Books(
+        orders={order.order_id: order for order in orders if order.social},
+        own={order.order_id: order for order in orders if not order.social},
+        stock=dict(stock),
+    )
 
 
 async def provider(dsn: str) -> list[Collected]:
-    """The provider's charges, oldest or newest as they come."""
+    """The provider's charges."""
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
-        return await _rows(connection, PROVIDER, Collected)
+        cursor = connection.cursor(row_factory=class_row(Collected))
+        return await (await cursor.execute(_query("provider_charges"))).fetchall()
 
 
-async def _rows(connection: psycopg.AsyncConnection, query: LiteralString, form: type[Row]) -> list[Row]:
-    async with connection.cursor(row_factory=class_row(form)) as cursor:
-        await cursor.execute(query)
-        return await cursor.fetchall()
-
-
-def _by_order(lines: list[Line]) -> dict[str, Counter[str]]:
-    orders: dict[str, Counter[str]] = {}
-    for line in lines:
-        orders.setdefault(line.order_id, Counter())[line.product_id] += line.quantity
-    return orders
+def _query(name: str) -> bytes:
+    return Path(__file__).with_name(f"{name}.sql").read_bytes()

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import psycopg
 from faker import Faker
 
-from demo.seed.databases import create_database, create_roles, create_schema, create_schemas
+from demo.seed.databases import create_database, create_roles, create_schemas
 from demo.seed.legacy import Shop, fill_legacy
 from demo.seed.marketplace import fill_marketplace
 from demo.seed.social import fill_social
 
-__all__ = ["Seeded", "Shop", "create_database", "create_roles", "create_schema", "create_schemas", "seed"]
+__all__ = ["Seeded", "Shop", "create_database", "create_roles", "create_schemas", "seed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +43,10 @@ def seed(
     rng, fake = random.Random(seed), Faker("id_ID")
     fake.seed_instance(seed)
     with psycopg.connect(legacy_dsn) as conn:
-        made = fill_legacy(conn, rng, fake, shops=shops, buyers=buyers, orders=orders)
+        made, people = fill_legacy(conn, rng, fake, shops=shops, buyers=buyers, orders=orders)
     with psycopg.connect(marketplace_dsn) as conn:
-        merchants = fill_marketplace(conn, rng, fake, made.shops)
+        merchants = fill_marketplace(conn, rng, fake, made)
     if social_dsn is not None:
         with psycopg.connect(social_dsn) as conn:
-            fill_social(conn, rng, fake, made.shops)
-    return Seeded(shops=made.shops, buyers=made.buyers, orders=orders, merchants=merchants)
+            fill_social(conn, rng, fake, made)
+    return Seeded(shops=made, buyers=people, orders=orders, merchants=merchants)

@@ -32,19 +32,13 @@ def create_database(admin_dsn: str, service: str) -> None:
         conn.execute(create)
 
 
-def create_schema(service: str, dsn: str) -> None:
-    """Make the service's tables as the role that `dsn` names."""
-    statements = (SERVICES / service / "schema.sql").read_bytes()
-    with psycopg.connect(dsn) as conn:
-        conn.execute(statements)
-
-
 def create_schemas(*, legacy: str, marketplace: str, social: str | None = None, provider: str | None = None) -> None:
-    """Make the tables of every service whose DSN is given."""
+    """Make the tables of every service whose DSN is given, as the role that it names."""
     dsns = {"legacy": legacy, "marketplace": marketplace, "social": social, "provider": provider}
     for service, dsn in dsns.items():
         if dsn is not None:
-            create_schema(service, dsn)
+            with psycopg.connect(dsn) as conn:
+                conn.execute((SERVICES / service / "schema.sql").read_bytes())
 
 
 def copy_in(conn: psycopg.Connection, table: str, columns: str, rows: Iterable[tuple[object, ...]]) -> None:

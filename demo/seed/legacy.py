@@ -11,11 +11,11 @@ from faker import Faker
 from demo.seed import goods
 from demo.seed.databases import copy_in
 from demo.services.payments import reference
+from demo.services.shop import FEE_PERCENT
 
 FIRST_ID = 1_000_000_001
 OPENED = 1_686_000_000  # June 2023
 CLOSED = 1_702_300_000  # 11 December 2023, the day before the shop reopened
-FEE_PERCENT = 2
 STATUSES = {
     "COMPLETED": 850, "DELIVERED": 50, "IN_TRANSIT": 40, "AWAITING_COLLECTION": 20, "AWAITING_SHIPMENT": 20,
     "CANCELLED": 15, "UNPAID": 5,
@@ -65,16 +65,10 @@ class Order:
         return self.total * FEE_PERCENT // 100
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    shops: tuple[Shop, ...]
-    buyers: tuple[int, ...]
-
-
 def fill_legacy(
     conn: psycopg.Connection, rng: random.Random, fake: Faker, *, shops: int, buyers: int, orders: int
-) -> Made:
-    """Write shops, buyers and their past, within the caller's transaction."""
+) -> tuple[tuple[Shop, ...], tuple[int, ...]]:
+    """Write shops, buyers and their past, within the caller's transaction; the shops, and the buyers' ids."""
     made = tuple(_shops(rng, fake, shops))
     people = list(_people(rng, fake, buyers))
     _copy_shops(conn, rng, made)
@@ -84,10 +78,9 @@ def fill_legacy(
     past = list(_orders(rng, made, people, orders))
     _copy_orders(conn, rng, past, {person[0]: person for person in people})
     carts = {(rng.choice(people)[0], (shop := rng.choice(made)).id, shop.products[0].id) for _ in range(buyers // 6)}
-    copy_in(
-        conn, "carts", "buyer_id shop_id product_id quantity add_time", ((*key, 1, CLOSED) for key in sorted(carts))
-    )
-    return Made(made, tuple(FIRST_ID + i for i in range(buyers)))
+    waiting = ((*key, 1, CLOSED) for key in sorted(carts))
+    copy_in(conn, "carts", "buyer_id shop_id product_id quantity add_time", waiting)
+    return made, tuple(FIRST_ID + i for i in range(buyers))
 
 
 def products_of(rng: random.Random, kind: goods.Goods, first_id: int) -> tuple[Product, ...]:
@@ -170,29 +163,13 @@ def _line_rows(order: Order) -> Iterator[Row]:
 
 
 def _charge_row(order: Order) -> Row:
-    va, time = f"80777{order.id}", order.time
-    number = reference(order.id)
-    return (
-        order.id,
-        order.id,
-        "social",
-        "va",
-        order.total,
-        number,
-        f"past-{order.id}",
-        va,
-        "settlement",
-        time,
-        time + 60,
-    )
+    at_provider = (reference(order.id), f"past-{order.id}", f"80777{order.id}", "settlement")
+    return order.id, order.id, "social", "va", order.total, *at_provider, order.time, order.time + 60
 
 
 def _ledger_rows(place: int, order: Order) -> Iterator[Row]:
-    booked = (
-        ("CLEARING", order.total, 0),
-        ("SELLER_PAYABLE", 0, order.total - order.fee),
-        ("PLATFORM_FEE", 0, order.fee),
-    )
+    seller, fee = order.total - order.fee, order.fee
+    booked = (("CLEARING", order.total, 0), ("SELLER_PAYABLE", 0, seller), ("PLATFORM_FEE", 0, fee))
     for number, (account, debit, credit) in enumerate(booked, FIRST_ID + place * len(booked)):
         yield number, order.id, order.shop.id, "SETTLEMENT", account, debit, credit, order.time + 60
 

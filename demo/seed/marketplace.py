@@ -9,7 +9,8 @@ from faker import Faker
 
 from demo.seed import goods
 from demo.seed.databases import copy_in
-from demo.seed.legacy import FEE_PERCENT, OPENED, Product, Row, Shop, products_of
+from demo.seed.legacy import OPENED, Product, Row, Shop, products_of
+from demo.services.shop import FEE_PERCENT
 
 FIRST_ID = 7_000_000_001
 OWN_USERS = 400
@@ -25,9 +26,8 @@ def fill_marketplace(
     """Write accounts, bindings and the marketplace's own sales; returns merchant ids by shop id."""
     ids = rng.sample(range(FIRST_ID, FIRST_ID + len(shops)), len(shops))  # no order that anybody could compute
     merchants = dict(zip((shop.id for shop in shops), ids, strict=True))
-    accounts = (
-        (merchants[s.id], f"UD {s.name}", s.city, int(i % LONG_STANDING == 0), _OPENED) for i, s in enumerate(shops)
-    )
+    tiers = ((shop, int(i % LONG_STANDING == 0)) for i, shop in enumerate(shops))
+    accounts = ((merchants[shop.id], f"UD {shop.name}", shop.city, tier, _OPENED) for shop, tier in tiers)
     copy_in(conn, "merchants", "merchant_id legal_name city tier opened_at", accounts)
     bindings = ((shop, merchant, _OPENED) for shop, merchant in merchants.items())
     copy_in(conn, "seller_bindings", "social_shop_id merchant_id bound_at", bindings)
@@ -38,11 +38,8 @@ def fill_marketplace(
 
 def _users(rng: random.Random, fake: Faker) -> Iterator[Row]:
     for i in range(OWN_USERS):
-        phone, city, nik = (
-            f"+6285{rng.randrange(10**8, 10**9)}",
-            rng.choice(goods.CITIES),
-            f"32{rng.randrange(10**14):014d}",
-        )
+        phone, city = f"+6285{rng.randrange(10**8, 10**9)}", rng.choice(goods.CITIES)
+        nik = f"32{rng.randrange(10**14):014d}"
         yield FIRST_ID + i, "marketplace", fake.name(), phone, f"user{i + 1}@example.net", city, nik, _OPENED
 
 

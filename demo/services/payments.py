@@ -9,22 +9,10 @@ from dataclasses import dataclass, field
 import aiohttp
 import msgspec
 
-from demo.services.web import ApiError
+from demo.services.web import ApiError, Row
 
 _ALREADY_CHARGED = 406
 _WITHIN = aiohttp.ClientTimeout(total=10)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One attempt to collect an order's money. `reference` is computed from the order, so whoever repeats the
-    attempt, on whichever side, repeats the same one. `payee` names the account that the money goes to."""
-
-    reference: str
-    payee: str
-    method: str  # va | qris
-    amount_idr: int
-    notice_url: str
 
 
 class VaNumber(msgspec.Struct):
@@ -38,10 +26,6 @@ class Charge(msgspec.Struct):
     transaction_id: str
     va_numbers: list[VaNumber] = []
     qr_string: str | None = None
-
-    @property
-    def va_number(self) -> str | None:
-        return self.va_numbers[0].va_number if self.va_numbers else None
 
 
 class Notice(msgspec.Struct):
@@ -62,6 +46,7 @@ def payees(text: str) -> dict[str, str]:
 
 
 def reference(order_id: int) -> str:
+    """What the provider calls the order's charge: whoever repeats an attempt, on either side, repeats the same one."""
     return f"ORDER-{order_id}"
 
 
@@ -76,30 +61,29 @@ def signature(order_id: str, status_code: str, gross_amount: str, server_key: st
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """The provider at `url`, with the server key of each payee."""
+    """The provider at `url`, with the server key of each payee; its notices go to `notice_base`."""
 
     session: aiohttp.ClientSession
     url: str
     keys: Mapping[str, str] = field(repr=False)
+    notice_base: str
 
-    async def charge(self, attempt: Attempt) -> Charge:
-        """Begin to collect the money, or learn how far an earlier call of the same attempt came."""
-        details = {"order_id": attempt.reference, "gross_amount": attempt.amount_idr}
-        kind = {"va": "bank_transfer", "qris": "qris"}[attempt.method]
-        headers = self._headers(attempt) | {"X-Override-Notification": attempt.notice_url}
-        body = {"payment_type": kind, "transaction_details": details, "bank_transfer": {"bank": "bca"}}
+    async def charge(self, charge: Row) -> Row:
+        """Begin to collect the charge's money, or learn how far an earlier call came; what the shop keeps of it."""
+        called = charge["reference"]
+        own = {"Authorization": authorization(self.keys[charge["payee"]]), "Idempotency-Key": called}
+        notices = f"{self.notice_base}/api/shops/{charge['shop_id']}/payments/notices"
+        body = {
+            "payment_type": {"va": "bank_transfer", "qris": "qris"}[charge["pays_by"]],
+            "transaction_details": {"order_id": called, "gross_amount": charge["amount"]},
+            "bank_transfer": {"bank": "bca"},
+        }
+        headers = own | {"X-Override-Notification": notices}
         async with self.session.post(f"{self.url}/v2/charge", json=body, headers=headers, timeout=_WITHIN) as response:
-            if response.status == _ALREADY_CHARGED:
-                return await self.status(attempt)
-            return await _charge(response)
-
-    async def status(self, attempt: Attempt) -> Charge:
-        path = f"{self.url}/v2/{attempt.reference}/status"
-        async with self.session.get(path, headers=self._headers(attempt), timeout=_WITHIN) as response:
-            return await _charge(response)
-
-    def _headers(self, attempt: Attempt) -> dict[str, str]:
-        return {"Authorization": authorization(self.keys[attempt.payee]), "Idempotency-Key": attempt.reference}
+            if response.status != _ALREADY_CHARGED:
+                return await _kept(response)
+        async with self.session.get(f"{self.url}/v2/{called}/status", headers=own, timeout=_WITHIN) as response:
+            return await _kept(response)
 
     def refuse_forgery(self, notice: Notice, payee: str, amount_idr: int) -> None:
         """Raise unless the payee's key signed this notice for exactly this amount."""
@@ -110,7 +94,9 @@ class Provider:
             raise ApiError(409, "amount_differs", "the amount is not the charge's")
 
 
-async def _charge(response: aiohttp.ClientResponse) -> Charge:
+async def _kept(response: aiohttp.ClientResponse) -> Row:
     if response.status not in {200, 201}:
         raise ApiError(502, "payment_provider", "the payment provider does not answer as agreed")
-    return msgspec.json.decode(await response.read(), type=Charge)
+    charge = msgspec.json.decode(await response.read(), type=Charge)
+    va_number = charge.va_numbers[0].va_number if charge.va_numbers else None
+    return {"transaction_id": charge.transaction_id, "va_number": va_number, "qr_string": charge.qr_string}

@@ -1,10 +1,13 @@
-"""What the demo's services share: answers and refusals, a database pool, and how they are started."""
+"""What the demo's services share: answers and refusals, a database with named queries, and how they are started."""
 
 import argparse
+import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, LiteralString, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import uvicorn
@@ -12,12 +15,15 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 T = TypeVar("T")
+Row = dict[str, Any]
 Connection = AsyncConnection[DictRow]
-Pool = AsyncConnectionPool[Connection]
+Lifespan = Callable[[Starlette], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 POOL_SIZE = 12
 KEEP_ALIVE_S = 7200  # longer than a gateway keeps an idle connection, so that only the gateway ever closes one
@@ -45,67 +51,96 @@ async def parsed(request: Request, shape: type[T]) -> T:
         raise ApiError(400, "bad_request", str(error)) from None
 
 
-def number(request: Request, header: str) -> int:
-    """The id that stands in a header; refuses a request without one."""
-    value = request.headers.get(header, "")
-    if not value.isascii() or not value.isdigit():
-        raise ApiError(401, "unauthorized", "nobody is named as the one who asks")
-    return int(value)
-
-
-def idempotency_key(request: Request) -> str:
-    key = request.headers.get("idempotency-key", "")
-    if not 1 <= len(key) <= 100:
-        raise ApiError(400, "bad_request", "Idempotency-Key is missing")
-    return key
-
-
 def page_size(request: Request, parameter: str) -> int:
     value = request.query_params.get(parameter, "50")
     return min(int(value), 100) if value.isdecimal() else 50
 
 
-def now() -> int:
-    return int(time.time())
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Queries on one connection. Each may name `now` (Unix seconds), and the `constants` of its service."""
+
+    conn: Connection
+    queries: Mapping[str, bytes]
+    constants: Mapping[str, object]
+
+    async def rows(self, query: str, **values: object) -> list[Row]:
+        cursor = await self.conn.execute(self.queries[query], {**self.constants, "now": int(time.time()), **values})
+        return await cursor.fetchall() if cursor.description else []
+
+    async def row(self, query: str, **values: object) -> Row:
+        """The first row; 404 when there is none."""
+        for found in await self.rows(query, **values):
+            return found
+        raise ApiError(404, "not_found", "there is no such thing here")
+
+    async def each(self, query: str, values: Sequence[Row]) -> int:
+        """Run the query for each of the values; how many rows it changed."""
+        cursor = self.conn.cursor()
+        await cursor.executemany(self.queries[query], values)
+        return cursor.rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A service's database and the queries of its queries.sql."""
+
+    pool: AsyncConnectionPool[Connection]
+    queries: Mapping[str, bytes]
+    constants: Mapping[str, object]
+
+    @asynccontextmanager
+    async def work(self) -> AsyncIterator[Work]:
+        """A connection on which each query commits by itself."""
+        async with self.pool.connection() as conn:
+            yield Work(conn, self.queries, self.constants)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Work]:
+        """One READ COMMITTED transaction, rolled back by any error."""
+        async with self.work() as work, work.conn.transaction():
+            yield work
+
+    async def rows(self, query: str, **values: object) -> list[Row]:
+        async with self.work() as work:
+            return await work.rows(query, **values)
+
+    async def row(self, query: str, **values: object) -> Row:
+        async with self.work() as work:
+            return await work.row(query, **values)
+
+
+def db(request: Request) -> Database:
+    opened: Database = request.state.db
+    return opened
 
 
 @asynccontextmanager
-async def database(dsn: str) -> AsyncIterator[Pool]:
-    """A pool whose connections commit by themselves unless `transaction` says otherwise."""
+async def database(dsn: str, service: str, **constants: object) -> AsyncIterator[Database]:
+    """The service's database at `dsn`, for as long as the service runs."""
+    text = (Path(__file__).with_name(service) / "queries.sql").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
+    queries = {name: query.encode() for name, query in zip(parts[::2], parts[1::2], strict=True)}
     settings = {"row_factory": dict_row, "autocommit": True}
     async with AsyncConnectionPool(
         dsn, connection_class=Connection, kwargs=settings, min_size=2, max_size=POOL_SIZE, open=False
     ) as pool:
-        yield pool
+        yield Database(pool, queries, constants)
 
 
-@asynccontextmanager
-async def transaction(request: Request) -> AsyncIterator[Connection]:
-    """One READ COMMITTED transaction, rolled back by any error."""
-    async with request.state.pool.connection() as conn, conn.transaction():
-        yield conn
+def service(
+    routes: Sequence[BaseRoute],
+    lifespan: Lifespan,
+    refusal: Callable[[ApiError], object] = lambda error: {"error": error.code, "message": error.message},
+    middleware: Sequence[Middleware] = (),
+) -> Starlette:
+    """A service that answers an ApiError with its `refusal`; what `lifespan` yields is the requests' state."""
 
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)  # noqa: S101  # registered for nothing else
+        return answer(refusal(error), error.status)
 
-async def rows(request: Request, query: LiteralString, **values: object) -> list[dict[str, Any]]:
-    async with request.state.pool.connection() as conn:
-        return await fetched(conn, query, **values)
-
-
-async def row(request: Request, query: LiteralString, **values: object) -> dict[str, Any]:
-    """The first row; 404 when there is none."""
-    found = await rows(request, query, **values)
-    return only(found)
-
-
-async def fetched(conn: Connection, query: LiteralString, **values: object) -> list[dict[str, Any]]:
-    cursor = await conn.execute(query, values)
-    return await cursor.fetchall()
-
-
-def only(found: list[dict[str, Any]]) -> dict[str, Any]:
-    if not found:
-        raise ApiError(404, "not_found", "there is no such thing here")
-    return found[0]
+    return Starlette(routes=routes, lifespan=lifespan, middleware=middleware, exception_handlers={ApiError: refused})
 
 
 def run(app: Starlette) -> None:

@@ -2,6 +2,6 @@
 
 from demo.shoppers.diary import Live, Summary
 from demo.shoppers.load import Shoppers
-from demo.shoppers.shapes import Recordings, canonical, compare_shapes
+from demo.shoppers.shapes import compare_shapes
 
-__all__ = ["Live", "Recordings", "Shoppers", "Summary", "canonical", "compare_shapes"]
+__all__ = ["Live", "Shoppers", "Summary", "compare_shapes"]

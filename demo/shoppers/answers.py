@@ -1,8 +1,12 @@
 """What the front end reads from each answer. A field that is not named here may come and go; these may not."""
 
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
+
+Amount = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.0+)?$")]
+"""Money as text: whole rupiah, for money is never rounded here."""
 
 
 class Product(msgspec.Struct):
@@ -29,17 +33,39 @@ class Line(msgspec.Struct):
 
 class Cart(msgspec.Struct):
     items: list[Line]
-    total_amount: str
+    total_amount: Amount
 
 
-class Placed(msgspec.Struct):
-    """The answer to a checkout."""
+class Order(msgspec.Struct, kw_only=True):
+    """An order as its page shows it."""
 
     order_id: str
     status: str
-    total_amount: str
+    total_amount: Amount
+
+    @property
+    def amount_idr(self) -> int:
+        return rupiah(self.total_amount)
+
+
+class Placed(Order, kw_only=True):
+    """The answer to a checkout, and below it what had been asked."""
+
     items: list[Line]
     invoice_url: str
+    shop_id: str = ""
+    buyer_id: str = ""
+    key: str = ""
+
+
+class Listed(Order, kw_only=True):
+    """An order in the list of all the buyer's orders."""
+
+    shop_id: str
+
+
+class MyOrders(msgspec.Struct):
+    orders: list[Listed]
 
 
 class Charged(msgspec.Struct):
@@ -47,29 +73,8 @@ class Charged(msgspec.Struct):
 
     charge_id: str
     order_id: str
-    gross_amount: str
+    gross_amount: Amount
     transaction_status: str
-
-
-class State(msgspec.Struct):
-    """One order as its page shows it."""
-
-    order_id: str
-    status: str
-    total_amount: str
-
-
-class Listed(msgspec.Struct):
-    """One order as the list of the buyer's orders shows it."""
-
-    order_id: str
-    shop_id: str
-    status: str
-    total_amount: str
-
-
-class MyOrders(msgspec.Struct):
-    orders: list[Listed]
 
 
 class Profile(msgspec.Struct):
@@ -79,9 +84,5 @@ class Profile(msgspec.Struct):
     city: str
 
 
-def rupiah(amount: str) -> int:
-    """Whole rupiah of a decimal string; ValueError if there is a fraction, for money is never rounded here."""
-    value = Decimal(amount)
-    if value != value.to_integral_value():
-        raise ValueError(f"{amount} is no whole number of rupiah")
-    return int(value)
+def rupiah(amount: Amount) -> int:
+    return int(Decimal(amount))

@@ -60,8 +60,10 @@ class Shoppers:
 
         Cancelled, it leaves journeys where they are; the diary on disk holds what was told until then.
         """
-        with self.diary:
-            async with self._session() as session, asyncio.TaskGroup() as group:
+        # One connection a shopper at most, kept open as a browser does.
+        session = aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0))
+        with self.diary.opened():
+            async with session, asyncio.TaskGroup() as group:
                 for number in range(self._count):
                     group.create_task(self._shop(number, session, stop))
         return self.diary.summary()
@@ -78,14 +80,10 @@ class Shoppers:
         """The shapes of all calls, phase by phase, for `compare_shapes`."""
         return self.diary.recordings
 
-    def _session(self) -> aiohttp.ClientSession:
-        # One connection a shopper at most, kept open as a browser does.
-        return aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0))
-
     async def _shop(self, number: int, session: aiohttp.ClientSession, stop: asyncio.Event) -> None:
-        browser = Browser(session, self._base_url, self.diary, number, self._pace.turn)
-        own = self._buyers[number :: self._count]
-        shopper = Shopper(browser, self.diary, self._shops, own, random.Random(self._rng.random()))
+        browser = Browser(session, self._base_url, self.diary, self._pace.turn)
+        own, rng = self._buyers[number :: self._count], random.Random(self._rng.random())
+        shopper = Shopper(browser, self.diary, self._shops, own, rng, turn=rng.randrange(60))
         # They come one after another over the time of one journey, or all would be at the same step together.
         await asyncio.sleep(number * REQUESTS_PER_JOURNEY / self._rate)
         while not stop.is_set():

@@ -72,7 +72,7 @@ async def test_an_honest_shop_fails_nothing_and_every_order_told_ends_paid(tmp_p
 
 async def test_the_diary_names_every_call_by_its_template(tmp_path: Path) -> None:
     running, summary = await shop_until(LittleShop(), tmp_path / "diary.jsonl")
-    templates = {f"{line['method']} {line['template']}" for line in running.lines("request")}
+    templates = {line["call"] for line in running.lines("request")}
     assert len(templates) == 15
     assert templates == summary.latency_ms["before"].keys()
 
@@ -81,9 +81,9 @@ async def test_some_checkouts_and_payments_are_repeated_under_their_key(tmp_path
     running, summary = await shop_until(
         LittleShop(), tmp_path / "diary.jsonl", lambda shoppers: shoppers.live().paid >= 20
     )
-    asked = [line["template"] for line in running.lines("request") if line["method"] == "POST"]
-    assert asked.count("/api/shops/{shop_id}/orders") > summary.orders
-    assert asked.count("/api/shops/{shop_id}/orders/{order_id}/payment") > summary.charges
+    asked = [line["call"] for line in running.lines("request")]
+    assert asked.count("POST /api/shops/{shop_id}/orders") > summary.orders
+    assert asked.count("POST /api/shops/{shop_id}/orders/{order_id}/payment") > summary.charges
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from typing import Any, LiteralString
 import psycopg
 
 from demo.audit import Audit, Keeper, Opening, Stores, audit, opening
-from demo.shoppers.diary import Diary, Order, Payment, Request
+from demo.seed import create_schemas
+from demo.shoppers.answers import Line, Placed
+from demo.shoppers.diary import Diary
 from tests.support.databases import Databases
 
-SERVICES = Path(__file__).parents[2] / "demo" / "services"
 SHOP, MERCHANT = 1_000_000_001, 7_000_000_009
 BUYER, PRODUCT, PRICE_IDR, ON_HAND = 1_000_000_101, 1_000_000_201, 145_000, 50
 PAST, FIRST, SECOND, OWN = 1_000_000_301, 1_000_000_302, 1_000_000_303, 7_000_000_301
@@ -106,16 +107,14 @@ async def moved_shop(databases: Databases, diary_path: Path) -> MovedShop:
     """One past order, one order of the marketplace's own, and two orders told to a shopper, all of them moved."""
     stores = Stores(legacy=databases.source, marketplace=databases.target, provider=databases.control)
     shop = MovedShop(stores, diary_path)
-    for dsn, service in ((stores.legacy, "legacy"), (stores.marketplace, "marketplace"), (stores.provider, "provider")):
-        with psycopg.connect(dsn) as connection:
-            connection.execute((SERVICES / service / "schema.sql").read_bytes())
+    create_schemas(legacy=stores.legacy, marketplace=stores.marketplace, provider=stores.provider)
     shop.legacy(LEGACY_SEED)
     shop.marketplace(MARKETPLACE_SEED)
     shop.record(Keeper.LEGACY, sale(PAST, 1, sold=False))
     shop.record(Keeper.MARKETPLACE, sale(OWN, 1, sold=False, channel="marketplace"))
     shop.before = await opening(stores)
     shop.record(Keeper.MARKETPLACE, sale(PAST, 1, sold=False))
-    with Diary(diary_path) as diary:
+    with Diary(diary_path).opened() as diary:
         for values in (sale(FIRST, 1), sale(SECOND, 2)):
             for keeper in Keeper:
                 shop.record(keeper, values)
@@ -127,20 +126,19 @@ async def moved_shop(databases: Databases, diary_path: Path) -> MovedShop:
 def _tell(diary: Diary, values: dict[str, Any]) -> None:
     order_id, amount_idr = str(values["order"]), values["idr"]
     ids = {"order_id": order_id, "shop_id": str(SHOP)}
-    order = Order(
+    order = Placed(
         **ids,
-        buyer_id=str(BUYER),
-        amount_idr=amount_idr,
-        key=values["key"],
+        status="UNPAID",
+        total_amount=f"{amount_idr}.00",
+        items=[Line(str(PRODUCT), values["quantity"])],
         invoice_url="/",
-        lines=[(str(PRODUCT), values["quantity"])],
+        buyer_id=str(BUYER),
+        key=values["key"],
     )
     diary.host(GATEWAY, "a link to /")
-    diary.attempt("order", values["key"], ids)
-    diary.request(
-        Request(shopper=0, method="POST", template="/", host=GATEWAY, shape="", status=201, ms=1.0, verdict="ok")
-    )
+    diary.attempt("order", values["key"], **ids)
+    diary.request("POST /", GATEWAY, 201, 1.0, "ok")
     diary.order(order)
-    diary.attempt("payment", f"pay-{order_id}", ids)
-    diary.payment(Payment(**ids, charge_id=order_id, amount_idr=amount_idr, key=f"pay-{order_id}", status="pending"))
+    diary.attempt("payment", f"pay-{order_id}", **ids)
+    diary.payment(order, order_id, amount_idr, f"pay-{order_id}")
     diary.settled(order)

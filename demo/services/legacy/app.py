@@ -1,42 +1,31 @@
 """The shop's API as the front end knows it: ids and money as strings, times in Unix seconds."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
-import aiohttp
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from demo.services.invoice import invoice
-from demo.services.legacy.checkout import add_to_cart, check_out, show_cart, show_order
-from demo.services.legacy.payment import notice, pay
-from demo.services.legacy.shapes import OPERATOR
-from demo.services.payments import Provider
-from demo.services.web import ApiError, answer, database, number, page_size, parsed, row, rows
+from demo.services import shop
+from demo.services.shop import Address, buying, shown
+from demo.services.web import ApiError, Row, answer, db, page_size, parsed, service
 
-SHOP = "SELECT shop_id::text, name, city, rating::text FROM shops WHERE shop_id = %(shop)s"
-PRODUCTS = """
-    SELECT product_id::text, title, price::text, on_hand AS stock, image
-    FROM products JOIN stock USING (product_id)
-    WHERE products.shop_id = %(shop)s AND status = 'ACTIVATE' ORDER BY product_id"""
-PRODUCT = """
-    SELECT product_id::text, title, description, price::text, on_hand AS stock, image
-    FROM products JOIN stock USING (product_id)
-    WHERE products.shop_id = %(shop)s AND product_id = %(product)s AND status = 'ACTIVATE'"""
-INVOICE = """
-    SELECT name AS shop, total_amount::bigint AS amount_idr, paid_time IS NOT NULL AS paid
-    FROM orders JOIN shops USING (shop_id) WHERE shop_id = %(shop)s AND order_id = %(order)s"""
-MY_ORDERS = """
-    SELECT order_id::text, shop_id::text, status, total_amount::text FROM orders
-    WHERE buyer_id = %(buyer)s ORDER BY create_time DESC, order_id DESC LIMIT %(limit)s"""
-PROFILE = "SELECT buyer_id::text, name, phone, email, city FROM buyers WHERE buyer_id = %(buyer)s"
-CHANGE_PROFILE = """
-    UPDATE buyers SET name = %(name)s, phone = %(phone)s, email = %(email)s, city = %(city)s
-    WHERE buyer_id = %(buyer)s RETURNING buyer_id::text, name, phone, email, city"""
+OPERATOR = "Social (modelled on TikTok Shop)"
+
+
+class Item(msgspec.Struct):
+    product_id: str
+    quantity: int
+
+
+class Checkout(msgspec.Struct):
+    address: Address
+
+
+class Payment(msgspec.Struct):
+    method: Literal["va", "qris"]
 
 
 class Profile(msgspec.Struct):
@@ -46,67 +35,76 @@ class Profile(msgspec.Struct):
     city: str
 
 
-async def show_shop(request: Request) -> Response:
-    found = await row(request, SHOP, shop=request.path_params["shop"])
-    return answer(found | {"processed_by": OPERATOR})
-
-
 async def list_products(request: Request) -> Response:
-    return answer({"products": await rows(request, PRODUCTS, shop=request.path_params["shop"])})
+    return answer({"products": await db(request).rows("products", **request.path_params)})
 
 
-async def show_product(request: Request) -> Response:
-    return answer(await row(request, PRODUCT, **request.path_params))
+async def add_to_cart(request: Request) -> Response:
+    item, cart = await parsed(request, Item), buying(request)
+    if not item.product_id.isdecimal():
+        raise ApiError(400, "bad_request", "one product, 1 to 99 pieces")
+    return answer(await shop.put_into_cart(request, cart, int(item.product_id), item.quantity))
 
 
-async def show_invoice(request: Request) -> Response:
-    facts: dict[str, Any] = await row(request, INVOICE, **request.path_params)
-    return invoice(order_id=request.path_params["order"], processed_by=OPERATOR, **facts)
+async def check_out(request: Request) -> Response:
+    asked = {**buying(request), "key": shop.idempotency_key(request)}
+    order = await shop.check_out(request, asked, (await parsed(request, Checkout)).address)
+    return answer(_without(order, "payment_status"), 201)
+
+
+async def show_order(request: Request) -> Response:
+    return answer(_without(await db(request).row("order", **buying(request)), "create_time"))
+
+
+def _without(row: Row, field: str) -> Row:
+    return {name: value for name, value in row.items() if name != field}
+
+
+async def pay(request: Request) -> Response:
+    charge = await shop.pay(request, (await parsed(request, Payment)).method)
+    how = "va_number" if charge["method"] == "va" else "qr_string"
+    begun = {
+        "charge_id": str(charge["charge_id"]),
+        "order_id": str(charge["order_id"]),
+        "payment_type": charge["method"],
+        how: charge[how],
+        "gross_amount": f"{charge['amount']}.00",
+        "transaction_status": charge["status"],
+    }
+    return answer(begun)
+
+
+async def notice(request: Request) -> Response:
+    return answer(await shop.take_notice(request))
 
 
 async def my_orders(request: Request) -> Response:
-    buyer, limit = number(request, "x-buyer-id"), page_size(request, "limit")
-    return answer({"orders": await rows(request, MY_ORDERS, buyer=buyer, limit=limit)})
-
-
-async def show_profile(request: Request) -> Response:
-    return answer(await row(request, PROFILE, buyer=number(request, "x-buyer-id")))
+    buyer, limit = buying(request), page_size(request, "limit")
+    return answer({"orders": await db(request).rows("orders_of_buyer", **buyer, limit=limit)})
 
 
 async def change_profile(request: Request) -> Response:
     profile = msgspec.structs.asdict(await parsed(request, Profile))
-    return answer(await row(request, CHANGE_PROFILE, buyer=number(request, "x-buyer-id"), **profile))
-
-
-async def refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101  # registered for nothing else
-    return answer({"error": error.code, "message": error.message}, error.status)
+    return answer(await db(request).row("change_profile", **buying(request), **profile))
 
 
 ROUTES = [
-    Route("/api/shops/{shop:int}", show_shop),
+    Route("/api/shops/{shop:int}", shown("shop", answer)),
     Route("/api/shops/{shop:int}/products", list_products),
-    Route("/api/shops/{shop:int}/products/{product:int}", show_product),
+    Route("/api/shops/{shop:int}/products/{product:int}", shown("product", answer)),
     Route("/api/shops/{shop:int}/cart/items", add_to_cart, methods=["POST"]),
-    Route("/api/shops/{shop:int}/cart", show_cart),
+    Route("/api/shops/{shop:int}/cart", shown("cart", answer, buying)),
     Route("/api/shops/{shop:int}/orders", check_out, methods=["POST"]),
     Route("/api/shops/{shop:int}/orders/{order:int}", show_order),
     Route("/api/shops/{shop:int}/orders/{order:int}/payment", pay, methods=["POST"]),
-    Route("/api/shops/{shop:int}/orders/{order:int}/invoice", show_invoice),
+    Route("/api/shops/{shop:int}/orders/{order:int}/invoice", shop.invoice),
     Route("/api/shops/{shop:int}/payments/notices", notice, methods=["POST"]),
     Route("/api/me/orders", my_orders),
-    Route("/api/me/profile", show_profile),
+    Route("/api/me/profile", shown("profile", answer, buying)),
     Route("/api/me/profile", change_profile, methods=["POST"]),
 ]
 
 
-def create_app(*, dsn: str, provider_url: str, keys: Mapping[str, str], notice_base: str) -> Starlette:
-    """The service on the database `dsn`. `keys` are the provider's server keys by payee; the provider sends its
-    notices to `notice_base`, the shop's public address."""
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        async with database(dsn) as pool, aiohttp.ClientSession() as session:
-            yield {"pool": pool, "provider": Provider(session, provider_url, keys), "notice_base": notice_base}
-
-    return Starlette(routes=ROUTES, lifespan=lifespan, exception_handlers={ApiError: refused})
+def create_app(**settings: Any) -> Starlette:
+    """The service with the settings of `shop.opened`."""
+    return service(ROUTES, lambda _: shop.opened("legacy", "x-buyer-id", OPERATOR, **settings))

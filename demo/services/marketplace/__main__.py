@@ -3,15 +3,7 @@
 import os
 
 from demo.services.marketplace.app import create_app
-from demo.services.payments import payees
+from demo.services.shop import settings
 from demo.services.web import run
 
-run(
-    create_app(
-        dsn=os.environ["MARKETPLACE_DSN"],
-        token=os.environ["MARKETPLACE_TOKEN"],
-        provider_url=os.environ["PROVIDER_URL"],
-        keys=payees(os.environ["PAYEE_KEYS"]),
-        notice_base=os.environ["NOTICE_BASE"],
-    )
-)
+run(create_app(token=os.environ["MARKETPLACE_TOKEN"], **settings("MARKETPLACE_DSN")))

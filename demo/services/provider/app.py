@@ -22,27 +22,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from demo.services.payments import authorization, signature
-from demo.services.web import ApiError, Pool, answer, database, fetched, parsed, row, rows
+from demo.services.web import ApiError, Database, answer, database, db, parsed, service
 
 RETRIES_S = (0.2, 0.5, 1, 2, 3, 5, 5, 10, 10, 20, 30)
 JAKARTA = timezone(timedelta(hours=7))
 _WITHIN = aiohttp.ClientTimeout(total=15)
-
-# Whoever repeats a key gets the first answer for five minutes, whatever the body says.
-KNOWN = """
-    SELECT * FROM charges
-    WHERE idempotency_key = %(key)s AND transaction_time > now() - interval '5 minutes'"""
-CHARGE = """
-    INSERT INTO charges (order_id, idempotency_key, account, payment_type, gross_amount, va_number, qr_string,
-                         notification_url)
-    VALUES (%(order)s, %(key)s, %(account)s, %(type)s, %(amount)s, %(va)s, %(qr)s, %(url)s)
-    ON CONFLICT DO NOTHING RETURNING *"""
-STATUS = "SELECT * FROM charges WHERE order_id = %(order)s AND account = %(account)s"
-SETTLE = """
-    UPDATE charges SET transaction_status = 'settlement', settlement_time = coalesce(settlement_time, now())
-    WHERE order_id = %(order)s RETURNING *"""
-UNTOLD = "SELECT order_id FROM charges WHERE notified_at IS NULL AND notification_url IS NOT NULL"
-TOLD = "UPDATE charges SET notified_at = now() WHERE order_id = %(order)s"
 
 
 class Details(msgspec.Struct):
@@ -59,7 +43,7 @@ class NewCharge(msgspec.Struct):
 class Teller:
     """Settles charges and tells the shops. `keys` are the server keys by account."""
 
-    pool: Pool
+    db: Database
     session: aiohttp.ClientSession
     tasks: TaskGroup
     keys: Mapping[str, str]
@@ -68,12 +52,10 @@ class Teller:
     async def tell(self, order: str) -> None:
         """Settle the charge after a moment, then send its notice until somebody takes it."""
         await anyio.sleep(self.settle_after_s)
-        async with self.pool.connection() as conn:
-            (charge,) = await fetched(conn, SETTLE, order=order)
+        charge = await self.db.row("settle", order=order)
         for pause_s in RETRIES_S:
             if await self._taken(charge):
-                async with self.pool.connection() as conn:
-                    await conn.execute(TOLD, {"order": order})
+                await self.db.rows("told", order=order)
                 return
             await anyio.sleep(pause_s)
 
@@ -113,10 +95,10 @@ def notice(charge: dict[str, Any], server_key: str) -> dict[str, Any]:
 async def charge_once(request: Request) -> Response:
     account, asked = _account(request), await parsed(request, NewCharge)
     key = request.headers.get("idempotency-key")
-    known = await rows(request, KNOWN, key=key)
+    known = await db(request).rows("known", key=key)
     if known:
         return answer(shown(known[0], "201"), 201)
-    made = await rows(request, CHARGE, key=key, **_new(request, account, asked))
+    made = await db(request).rows("charge", key=key, **_new(request, account, asked))
     if not made:
         raise ApiError(406, "406", "the order has been charged already")
     if made[0]["notification_url"]:
@@ -141,7 +123,7 @@ def _new(request: Request, account: str, asked: NewCharge) -> dict[str, Any]:
 
 
 async def status(request: Request) -> Response:
-    charge = await row(request, STATUS, account=_account(request), **request.path_params)
+    charge = await db(request).row("status", account=_account(request), **request.path_params)
     return answer(shown(charge, "200" if charge["transaction_status"] == "settlement" else "201"))
 
 
@@ -155,25 +137,22 @@ def _account(request: Request) -> str:
     raise ApiError(401, "401", "the server key is not known")
 
 
-async def refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101  # registered for nothing else
-    return answer({"status_code": error.code, "status_message": error.message}, error.status)
-
-
 def create_app(*, dsn: str, keys: Mapping[str, str], settle_after_s: float) -> Starlette:
     """The service on the database `dsn`; `keys` are the server keys of its accounts. Every charge is paid after
     `settle_after_s` seconds."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        async with database(dsn) as pool, aiohttp.ClientSession() as session, anyio.create_task_group() as tasks:
-            teller = Teller(pool, session, tasks, keys, settle_after_s)
-            async with pool.connection() as conn:
-                untold = await fetched(conn, UNTOLD)
-            for charge in untold:
+        async with (
+            database(dsn, "provider") as opened,
+            aiohttp.ClientSession() as session,
+            anyio.create_task_group() as tasks,
+        ):
+            teller = Teller(opened, session, tasks, keys, settle_after_s)
+            for charge in await opened.rows("untold"):
                 tasks.start_soon(teller.tell, charge["order_id"])
-            yield {"pool": pool, "teller": teller}
+            yield {"db": opened, "teller": teller}
             tasks.cancel_scope.cancel()
 
     routes = [Route("/v2/charge", charge_once, methods=["POST"]), Route("/v2/{order}/status", status)]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={ApiError: refused})
+    return service(routes, lifespan, lambda error: {"status_code": error.code, "status_message": error.message})

@@ -15,15 +15,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
-from demo.services.web import ApiError, answer, database, row, rows
+from demo.services.web import answer, database, db, service
 
 HERE = Path(__file__).parent
 POLICY = {"Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"}
-
-FEED = """
-    SELECT promo_id::text, creator, caption, clip, likes, shop_id::text, product_id::text, '/p/' || promo_id AS link
-    FROM promotions ORDER BY promotions.promo_id"""
-PROMOTION = "SELECT shop_id, product_id FROM promotions WHERE promo_id = %(promo)s"
 
 _templates = Jinja2Templates(HERE / "templates")
 
@@ -33,18 +28,13 @@ async def page(request: Request) -> Response:
 
 
 async def feed(request: Request) -> Response:
-    return answer({"promotions": await rows(request, FEED)})
+    return answer({"promotions": await db(request).rows("feed")})
 
 
 async def follow_promotion(request: Request) -> Response:
     """Lead to the promoted product: on this host, whoever sells it."""
-    promoted = await row(request, PROMOTION, **request.path_params)
+    promoted = await db(request).row("promotion", **request.path_params)
     return RedirectResponse(f"/#/shops/{promoted['shop_id']}/products/{promoted['product_id']}", 302)
-
-
-async def refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101  # registered for nothing else
-    return answer({"error": error.code, "message": error.message}, error.status)
 
 
 def create_app(*, dsn: str, buyer: int) -> Starlette:
@@ -52,8 +42,8 @@ def create_app(*, dsn: str, buyer: int) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        async with database(dsn) as pool:
-            yield {"pool": pool, "buyer": buyer}
+        async with database(dsn, "social") as opened:
+            yield {"db": opened, "buyer": buyer}
 
     routes = [
         Route("/", page),
@@ -61,4 +51,4 @@ def create_app(*, dsn: str, buyer: int) -> Starlette:
         Route("/p/{promo:int}", follow_promotion),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={ApiError: refused})
+    return service(routes, lifespan)

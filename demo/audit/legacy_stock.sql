@@ -1,0 +1,1 @@
+SELECT product_id::text, on_hand FROM stock

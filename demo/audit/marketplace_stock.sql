@@ -1,0 +1,1 @@
+SELECT item_id::text, available FROM inventory WHERE channel = 'social'

@@ -1,0 +1,4 @@
+-- Shops make their references of the order's id; a reference without one stands for itself.
+SELECT coalesce(substring(order_id FROM '\d{10,}'), order_id) AS order_id, order_id AS reference,
+       gross_amount AS amount_idr, transaction_status = 'settlement' AS settled
+FROM charges
