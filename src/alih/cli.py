@@ -168,7 +168,10 @@ def _environment() -> Environment:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(_cancelled_by_sigterm(work))
+    try:
+        return asyncio.run(_cancelled_by_sigterm(work))
+    except KeyboardInterrupt as stop:  # before typer sees it, which would say nothing
+        _end(stop)
 
 
 async def _cancelled_by_sigterm(work: Coroutine[Any, Any, T]) -> T:

@@ -26,7 +26,7 @@ from alih.postgres.line import Line
 from alih.steps.cohort import Convoy, cut_over_cohort
 from alih.steps.cutover import Aborted, Outcome, Road, recover
 
-_LANES = 4  # tenants that are cut over side by side
+_LANES = 2  # tenants that are cut over side by side; more of them only wait for one another
 _LOOK_AGAIN_S = 5.0
 _NO_COHORT = "-"  # of tenants that the contract leaves where they are
 

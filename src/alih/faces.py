@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,12 @@ async def init(name: str, source: str, target: str, path: Path, say: Say) -> Non
     """Write a draft of the contract; a file that is there stays."""
     if path.exists():  # noqa: ASYNC240 - a small file, before anything runs
         raise Refused(f"{path} is there already", remedy="name another file with --output, or remove it")
-    catalogs = [await _catalog(dsn, side) for dsn, side in ((source, Side.SOURCE), (target, Side.TARGET))]
+    here, there = await _catalog(source, Side.SOURCE), await _catalog(target, Side.TARGET)
+    if not there.tables:
+        say("the target has no tables: drafted as if it had the source's, which alih run --create-target makes")
+        there = replace(there, tables=here.tables)
     path.write_text(  # noqa: ASYNC240 - a small file
-        contracts.draft(name, *catalogs), encoding="utf-8"
+        contracts.draft(name, here, there), encoding="utf-8"
     )
     say(f"wrote {path}: read it, decide what is marked `# decide:`, then run alih check {path}")
 

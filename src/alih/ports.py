@@ -24,9 +24,9 @@ class Stream(Protocol):
 
 
 class Verification(Protocol):
-    """Comparison of both sides: of tenants that are written to, and of what changed in one that is fenced."""
+    """Comparison of what has changed since it was last verified: while it is written to, and behind a fence."""
 
-    async def everything(self, tenants: Sequence[str] | None = None) -> Verdict: ...
+    async def recent_changes(self, tenants: Sequence[str]) -> Verdict: ...
     async def changed_keys(self, tenant: str) -> Verdict: ...
 
 

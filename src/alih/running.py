@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,8 +19,9 @@ from alih.postgres import createtarget
 from alih.postgres.session import connect
 from alih.process import child
 
-_RESTARTS = 5
-_RESTART_AFTER_S = 1.0
+_RESTARTS = 10  # in a row: 1, 2, 4 … seconds apart
+_RESTART_MOST_S = 30.0
+_GOOD_AFTER_S = 60.0  # a follower that ran so long did well
 
 Say = Callable[[str], None]
 
@@ -58,17 +60,19 @@ async def _copy_and_verify(migration: Migration, say: Say) -> Verdict:
 
 
 async def follow_forever(migration: Migration, direction: Direction, path: Path, environment: Environment) -> None:
-    """Keep the process that follows one direction running. Raises what it stopped for; a lost connection is tried
-    again some times."""
+    """Keep the process that follows one direction running. Raises what it stopped for; after a lost connection, or
+    when somebody has killed it, it is started again, for some minutes if it never gets far."""
     log = environment.state_dir(migration.contract.name) / f"follow-{direction}.log"
-    code = 0
-    for _ in range(_RESTARTS):
+    failures = 0
+    while True:
+        begun = time.monotonic()
         argv = [sys.executable, "-m", "alih", "follow", direction.value, str(path)]
         async with child(argv, log=log) as follower:
             code = await follower.wait()
-        if code != Retryable.exit_code:
+        failures = 1 if time.monotonic() - begun > _GOOD_AFTER_S else failures + 1
+        if not (code < 0 or code == Retryable.exit_code) or failures > _RESTARTS:
             break
-        await asyncio.sleep(_RESTART_AFTER_S)
+        await asyncio.sleep(min(2.0 ** (failures - 1), _RESTART_MOST_S))
     reason = await _stop_reason(migration, direction)
     raise NeedsOperator(
         f"the {direction} stream ended: {reason or f'exit code {code}'}",

@@ -36,6 +36,7 @@ from alih.running import Say, follow_forever
 _FOLLOWING_WITHIN_S = 60.0
 _HOLDS_EVERY_S = 0.5
 _LEAD_LOOK_S = 1.0
+_ADAPTER_LOOKS, _ADAPTER_LOOK_S = 600, 0.05  # half a minute
 
 
 class NoProbe:
@@ -126,6 +127,7 @@ async def _conductor(
     )
     gate_address = await stack.enter_async_context(gate.serving())
     tasks.create_task(_keep_adapter(adapter, path, environment, migration.contract.name))
+    await _listens(adapter)
     envoy = await _envoy(migration, gateway, environment, adapter, gate_address, stack)
     tasks.create_task(_watch(envoy))
     holds = await _control(migration, stack)
@@ -186,6 +188,18 @@ async def _keep_adapter(address: str, path: Path, environment: Environment, name
     async with child(argv, log=log) as adapter:
         code = await adapter.wait()
     raise NeedsOperator(f"the adapter ended with {code}", remedy=f"its log is {log}; mend the cause, start alih serve")
+
+
+async def _listens(address: str) -> None:
+    """Wait until the adapter answers there: a tenant may be moved to it at any time from then on."""
+    host, _, port = address.rpartition(":")
+    for _ in range(_ADAPTER_LOOKS):
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.close()
+            return
+        await asyncio.sleep(_ADAPTER_LOOK_S)
+    raise Retryable("the adapter did not start", remedy="its log is in the state directory; start alih serve again")
 
 
 async def _record_holds(gate: Gate, control: Control) -> None:

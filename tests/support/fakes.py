@@ -1,7 +1,8 @@
 """A cutover's world in memory: each call on a port is one event that can fail before or after its effect, or be the
 last thing that the process does. What must never be true is checked at every event."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -49,32 +50,50 @@ class World:
     tracked: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
     shown: set[str] = field(default_factory=set)
+    at: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """What else happens in the world just after the event of that name."""
+    interrupts: str = ""
+    """The wait that Ctrl-C comes in."""
+    stalls: str = ""
+    """The wait that does not end."""
 
     def __post_init__(self) -> None:
         self.journal_rows = {t: (self.owner, 0, Verified("0/1")) for t in self.tenants}
         self.owner_rows = {side: dict.fromkeys(self.tenants, (self.owner, 0)) for side in Side}
 
-    def begin(self, event: str) -> None:
-        """Note the event; fail here if that is planned before its effect."""
+    def begin(self, event: str) -> int:
+        """Note the event; fail here if that is planned before its effect. Gives its number."""
         if self.dead:
             raise Crash
         self.events.append(event)
-        self._fail(Kind.BEFORE, Kind.DEAD)
+        self._fail(len(self.events), Kind.BEFORE, Kind.DEAD)
+        return len(self.events)
 
-    def end(self) -> None:
+    def end(self, number: int | None = None) -> None:
         """Fail here if that is planned after the event's effect; whatever happens, one side at most accepts a write."""
         for tenant in self.tenants:
             assert len(self.accepting(tenant)) <= 1, (tenant, self.events)
-        self._fail(Kind.AFTER, Kind.DEAD_AFTER)
+        number = number or len(self.events)
+        self.at.get(self.events[number - 1], lambda: None)()
+        self._fail(number, Kind.AFTER, Kind.DEAD_AFTER)
 
-    def _fail(self, failing: Kind, dying: Kind) -> None:
-        if self.fault is None or self.fault.at != len(self.events):
+    def _fail(self, number: int, failing: Kind, dying: Kind) -> None:
+        if self.fault is None or self.fault.at != number:
             return
         if self.fault.kind is dying:
             self.dead = True
             raise Crash
         if self.fault.kind is failing:
             raise Retryable("planned", remedy="none")
+
+    async def waited(self, event: str) -> None:
+        """A call that takes its time."""
+        number = self.begin(event)
+        task = asyncio.current_task()
+        if self.interrupts == event and task is not None:
+            task.cancel()
+        await (asyncio.Event().wait() if self.stalls == event else asyncio.sleep(0))
+        self.end(number)
 
     def restart(self) -> None:
         """A new process: the gate knows nothing, the table is what was shown last."""
@@ -135,24 +154,22 @@ class FakeStream:
     world: World
 
     async def reached(self, position: Lsn, within_s: float) -> None:
-        assert (position, within_s) == (7, 2.0)
-        self.world.begin("applied")
-        self.world.end()
+        assert (position, within_s > 0) == (7, True)
+        await self.world.waited("applied")
 
 
 @dataclass
 class FakeVerifier:
     world: World
 
-    async def everything(self, tenants: Sequence[str] | None = None) -> Verdict:
-        self.world.begin(f"verify {','.join(tenants or ())}")
+    async def recent_changes(self, tenants: Sequence[str]) -> Verdict:
+        self.world.begin(f"verify {','.join(tenants)}")
         self.world.end()
         return self._verdict()
 
     async def changed_keys(self, tenant: str) -> Verdict:
-        self.world.begin("verify changed")
         assert self.world.accepting(tenant) == [], "a tenant that is written to is verified as if it were not"
-        self.world.end()
+        await self.world.waited("verify changed")
         return self._verdict()
 
     def _verdict(self) -> Verdict:
@@ -183,15 +200,13 @@ class FakeGate:
         self.world.end()
 
     def forget(self, tenant: str) -> None:
-        self.world.begin("forget")
+        """No event: it is a change in our own memory that cannot fail."""
         self.world.tracked.discard(tenant)
         self.world.held.discard(tenant)
-        self.world.end()
 
     async def drained(self, tenant: str, within_s: float) -> bool:
-        assert (tenant in self.world.held, within_s) == (True, 2.0)
-        self.world.begin("drained")
-        self.world.end()
+        assert (tenant in self.world.held, within_s > 0) == (True, True)
+        await self.world.waited("drained")
         return self.world.drains
 
 

@@ -19,6 +19,7 @@ from alih.postgres import positions
 from alih.postgres.failures import named
 from alih.postgres.pgoutput import decode
 from alih.postgres.segments import SegmentWriter
+from alih.postgres.session import only_row
 from alih.postgres.statements import columns, table, trusted
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -207,7 +208,4 @@ def _selection(projection: Projection) -> sql.Composed:
 
 
 async def _one(connection: Connection, query: str, parameters: tuple[Any, ...] = ()) -> tuple[Any, ...]:
-    cursor = await connection.execute(query, parameters)
-    row = await cursor.fetchone()
-    assert row is not None
-    return row
+    return await only_row(await connection.execute(query, parameters))

@@ -41,7 +41,8 @@ class HashedSide:
     def buckets(self, tenants: Sequence[str] | None) -> sql.Composed:
         """(bucket, rows, sum of hashes) of every bucket that has rows."""
         return sql.SQL(
-            "SELECT bucket, count(*), sum(hash)::text FROM (SELECT {} AS bucket, {} AS hash FROM {} WHERE {}) x GROUP BY 1"
+            "SELECT bucket, count(*), sum(hash)::text"
+            " FROM (SELECT {} AS bucket, {} AS hash FROM {} WHERE {}) x GROUP BY 1"
         ).format(self._bucket, self._hash, self.source, self._counted(tenants))
 
     def rows_of(self, buckets: Sequence[int], tenants: Sequence[str] | None) -> sql.Composed:

@@ -7,6 +7,7 @@ FOR UPDATE: what was decided about a change (drop, spool, apply: `alih.model.chu
 A batch ends with whatever whole transactions have arrived: at low load at once, under load with more of them.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,7 @@ Connection = AsyncConnection[tuple[Any, ...]]
 Columns = Mapping[tuple[str, str], Sequence[str]]
 
 _MANY_DROPPED = 1_000  # transactions remembered until seen visible, before somebody looks
+_ASK_AGAIN_S = 0.05
 _BATCH = 20_000  # changes; a larger transaction is written in parts, committed once
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -128,7 +130,7 @@ class Follower:
                 await self._message(message)
             case Truncate():
                 raise NeedsOperator(
-                    f"a table of the {self._direction.reads} was truncated, which alih does not repeat on the other side",
+                    f"a table of the {self._direction.reads} was truncated, and alih does not repeat that",
                     remedy="alih clean, then start the copy anew",
                 )
             case Ignored():
@@ -274,9 +276,13 @@ class Follower:
         return _Table(projection.entity, places)
 
     async def _columns_now(self) -> Columns:
+        """The tables' columns, once the transaction at hand is visible: its commit can be streamed before."""
         tables = {"schemas": [schema for schema, _ in self._by_table], "names": [name for _, name in self._by_table]}
-        cursor = await self._reads.execute(query("columns"), tables)
-        return {(schema, name): names for schema, name, names in await cursor.fetchall()}
+        while True:
+            found = await (await self._reads.execute(query("columns"), tables)).fetchall()
+            if self._transaction is None or all(Snapshot.parse(s).sees(self._transaction.begin.xid) for *_, s in found):
+                return {(schema, name): names for schema, name, names, _ in found}
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _type_ids(self) -> Mapping[str, int]:
         """The ids of the read columns' types; all are built in, so the same on every server."""

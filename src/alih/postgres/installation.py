@@ -17,6 +17,7 @@ from alih.errors import NeedsOperator, Refused
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
 from alih.postgres.log import Identity
+from alih.postgres.session import only_row
 from alih.postgres.sql import query
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -79,8 +80,11 @@ async def open_stream(
     reads: Connection, writes: Connection, name: StreamName, identity: Identity, entities: Sequence[str]
 ) -> None:
     """Make the slot, then the stream's row and its chunks; safe to repeat. `entities` are the ones to be copied
-    (none for a reverse stream). Both connections are in autocommit."""
-    cursor = await writes.execute("SELECT slot FROM alih.stream WHERE direction = %s", (name.direction.value,))
+    (none for a reverse stream). What an earlier run stopped for is forgotten: if it still holds, the follower stops
+    again, and until then nobody has to take it for news. Both connections are in autocommit."""
+    cursor = await writes.execute(
+        "UPDATE alih.stream SET stopped = NULL WHERE direction = %s RETURNING slot", (name.direction.value,)
+    )
     if await cursor.fetchone() is None:
         position = await _make_slot(reads, str(name))
         await writes.execute(
@@ -103,9 +107,8 @@ async def _make_slot(reads: Connection, slot: str) -> str:
         )
     except errors.ObjectInUse:
         raise NeedsOperator("no replication slot is free", remedy="raise max_replication_slots") from None
-    row = await cursor.fetchone()
-    assert row is not None
-    return str(row[0])
+    (position,) = await only_row(cursor)
+    return str(position)
 
 
 async def _drop_slot(connection: Connection, slot: str) -> None:
@@ -115,9 +118,10 @@ async def _drop_slot(connection: Connection, slot: str) -> None:
             await connection.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (slot,)
             )
-            return
         except errors.ObjectInUse:
             await asyncio.sleep(_ASK_SLOT_S)
+        else:
+            return
     raise NeedsOperator(f"slot {slot} is in use", remedy="another alih follows it: stop that one, then run this again")
 
 

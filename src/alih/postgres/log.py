@@ -17,7 +17,7 @@ from psycopg import AsyncConnection, pq, sql
 
 from alih.errors import AlihError, NeedsOperator, Retryable
 from alih.model.change import Lsn
-from alih.postgres.session import connect
+from alih.postgres.session import connect, only_row
 
 _XLOG = Struct("!cQQQ")
 _KEEPALIVE = Struct("!cQQB")
@@ -26,6 +26,7 @@ _IN_USE = b"55006"  # object_in_use
 _EPOCH_2000 = 946_684_800
 _STATUS_EVERY_S = 5.0
 _MOST_AT_ONCE = 20_000
+_ASK_SLOT, _ASK_SLOT_S = 50, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,18 @@ class LogStream:
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {},"
             " messages 'true', binary 'true')"
         ).format(sql.Identifier(slot), sql.SQL(str(position)), sql.Literal(publication))
+        for left in reversed(range(_ASK_SLOT)):
+            result = await self._asked(command)
+            if result is not None and result.status == pq.ExecStatus.COPY_BOTH:
+                break
+            if not left or not _in_use(result):
+                raise _not_started(slot, result)
+            await asyncio.sleep(_ASK_SLOT_S)  # the server has not yet noticed that the slot's last reader is gone
+        self._confirmed = position
+        self._beat()
+
+    async def _asked(self, command: sql.Composed) -> pq.abc.PGresult | None:
+        """The answer to a command; one that starts a stream is not followed by the end of the answers."""
         self._pgconn.send_query(command.as_bytes())
         while self._pgconn.flush():
             await self._readable()
@@ -66,10 +79,9 @@ class LogStream:
             await self._readable()
             self._consume()
         result = self._pgconn.get_result()
-        if result is None or result.status != pq.ExecStatus.COPY_BOTH:
-            raise _not_started(slot, result)
-        self._confirmed = position
-        self._beat()
+        if result is not None and result.status != pq.ExecStatus.COPY_BOTH:
+            self._pgconn.get_result()
+        return result
 
     def stop(self) -> None:
         """End the sign of life; the connection is its opener's to close."""
@@ -156,8 +168,7 @@ async def log_stream(dsn: str) -> AsyncIterator[tuple[LogStream, Identity]]:
     stream = LogStream(connection)
     try:
         cursor = await connection.execute("IDENTIFY_SYSTEM")
-        row = await cursor.fetchone()
-        assert row is not None
+        row = await only_row(cursor)
         yield stream, Identity(row[0], row[1])
     finally:
         stream.stop()
@@ -193,10 +204,13 @@ def _ended(result: pq.abc.PGresult | None) -> AlihError:
     )
 
 
+def _in_use(result: pq.abc.PGresult | None) -> bool:
+    return result is not None and result.error_field(pq.DiagnosticField.SQLSTATE) == _IN_USE
+
+
 def _not_started(slot: str, result: pq.abc.PGresult | None) -> AlihError:
     reason = result.error_message.decode(errors="replace").strip() if result else "no answer"
-    state = result.error_field(pq.DiagnosticField.SQLSTATE) if result else None
-    if result is None or state == _IN_USE:  # its last reader is not gone for the server yet
+    if result is None or _in_use(result):
         return Retryable(f"slot {slot} cannot be streamed: {reason}", remedy="stop the other alih, or run again")
     return NeedsOperator(
         f"slot {slot} cannot be streamed: {reason}",

@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 from alih.errors import NeedsOperator, Retryable
 from alih.model.change import Lsn
 from alih.model.projection import Direction
+from alih.postgres.session import only_row
 
 OWN = "alih.own"
 """Prefix of the first record of each transaction in which alih itself writes rows: the other stream drops it."""
@@ -37,9 +38,8 @@ async def cut(connection: Connection) -> Lsn:
     async with connection.transaction():
         await connection.execute("SET LOCAL synchronous_commit = on")
         cursor = await connection.execute("SELECT pg_logical_emit_message(true, %s, '')::text", (CUT,))
-        row = await cursor.fetchone()
-    assert row is not None
-    return Lsn.parse(row[0])
+        (position,) = await only_row(cursor)
+    return Lsn.parse(position)
 
 
 class Applied:

@@ -121,7 +121,7 @@ class SegmentWriter:
             raise Corrupt(
                 f"{statements.projection.entity}: {cursor.rowcount} rows of {statements.projection.writes} were written"
                 f" where {expected} had to be",
-                remedy="somebody else changed rows that alih copied: stop that writer; alih clean, then start the copy anew",
+                remedy="stop whoever else changes rows that alih copied; alih clean, then start the copy anew",
             )
 
 

@@ -3,9 +3,9 @@
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 
-from alih.errors import AlihError, NeedsOperator, Retryable
+from alih.errors import AlihError, Corrupt, NeedsOperator, Retryable
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -33,3 +33,11 @@ def _unanswered(what: str, reason: str) -> AlihError:
         f"{what} does not answer: {reason}",
         remedy="check that the server runs and that the DSN in alih.yaml names it, then run again",
     )
+
+
+async def only_row(cursor: AsyncCursor[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The row of a query that always has one."""
+    row = await cursor.fetchone()
+    if row is None:
+        raise Corrupt("a query that always gives a row gave none", remedy="report this with the server's version")
+    return row

@@ -188,7 +188,8 @@ class Statements:
         read = [sql.SQL("(r.{})::text").format(sql.Identifier(c.name)) for c in self._key]
         return sql.SQL(
             "WITH gone AS (DELETE FROM {stage} r WHERE (r._op IN ('D', 'R')) = {deletes}"
-            " AND NOT coalesce((SELECT f.applies FROM alih.flow f WHERE f.direction = {direction} AND f.tenant = {tenant}), {default})"
+            " AND NOT coalesce((SELECT f.applies FROM alih.flow f"
+            " WHERE f.direction = {direction} AND f.tenant = {tenant}), {default})"
             " RETURNING {tenant} AS tenant, ARRAY[{read}] AS read_key)"
             " INSERT INTO alih.stray (direction, entity, tenant, read_key, position)"
             " SELECT {direction}, {entity}, tenant, read_key, {position} FROM gone WHERE tenant IS NOT NULL"

@@ -88,14 +88,11 @@ class Verifier:
     async def everything(self, tenants: Sequence[str] | None = None) -> Verdict:
         """Compare all rows (of these tenants), then forget the changed keys that this has covered."""
         position = await self._caught_up()
-        rows, undecided = 0, 0
-        findings: list[Finding] = []
+        verdict = Verdict(rows=0, findings=(), undecided=0, position=position)
         for projection in self._projections:
             if _counts(projection, tenants):
-                verified = await self._entity(projection, tenants)
-                rows, undecided = rows + verified.rows, undecided + verified.undecided
-                findings.extend(verified.findings)
-        verdict = Verdict(rows=rows, findings=tuple(findings[:_MOST_FINDINGS]), undecided=undecided, position=position)
+                rows, suspects = await self._unequal(projection, tenants)
+                verdict = _sum(verdict, await self._settled(projection, suspects), rows=rows)
         if verdict.clean:
             await self._forget_changed(position, tenants)
         return verdict
@@ -120,14 +117,28 @@ class Verifier:
 
     async def changed_keys(self, tenant: str) -> Verdict:
         """Compare exactly the keys of a fenced, caught-up tenant that changed since they were last verified."""
+        changed = await self._changed([tenant])
         findings: list[Finding] = []
-        rows = 0
-        for projection in self._projections:
-            suspects = await self._changed(projection, tenant)
-            rows += len(suspects)
+        for projection, suspects in changed:
             for part in _parts(suspects):
                 findings.extend(await self._compare_once(projection, part))
-        return Verdict(rows=rows, findings=tuple(findings), undecided=0, position=await self._applied.position())
+        return Verdict(
+            rows=sum(len(suspects) for _, suspects in changed),
+            findings=tuple(findings),
+            undecided=0,
+            position=await self._applied.position(),
+        )
+
+    async def recent_changes(self, tenants: Sequence[str]) -> Verdict:
+        """Compare, while writes go on, the keys of these tenants that changed since they were last verified, then
+        forget them: what is left for the verification inside a hold is what changes from here on."""
+        position = await self._caught_up()
+        verdict = Verdict(rows=0, findings=(), undecided=0, position=position)
+        for projection, suspects in await self._changed(tenants):
+            verdict = _sum(verdict, await self._settled(projection, suspects), rows=len(suspects))
+        if verdict.clean:
+            await self._forget_changed(position, tenants)
+        return verdict
 
     async def changed_count(self, tenant: str) -> int:
         """How many keys the verification inside a hold would have to compare now."""
@@ -139,19 +150,22 @@ class Verifier:
 
     # --- one entity -----------------------------------------------------------------------------------------
 
-    async def _entity(self, projection: Projection, tenants: Sequence[str] | None) -> Verdict:
-        reads, writes = reading_side(projection), writing_side(projection)
-        read = await self._buckets(self._reads, reads, tenants)
-        written = await self._buckets(self._writes, writes, tenants)
+    async def _unequal(self, projection: Projection, tenants: Sequence[str] | None) -> tuple[int, list[_Suspect]]:
+        """How many rows the reading side has, and the keys that differed when the two sides were hashed."""
+        read = await self._buckets(self._reads, reading_side(projection), tenants)
+        written = await self._buckets(self._writes, writing_side(projection), tenants)
         unequal = [bucket for bucket in read.keys() | written.keys() if read.get(bucket) != written.get(bucket)]
         suspects = await self._suspects(projection, unequal, tenants) if unequal else []
+        return sum(count for count, _ in read.values()), suspects
+
+    async def _settled(self, projection: Projection, suspects: Sequence[_Suspect]) -> tuple[list[Finding], int]:
+        """The mismatches among the suspects, and how many could not be decided."""
         findings: list[Finding] = []
         undecided = 0
         for part in _parts(suspects):
             found, left = await self._settle(projection, part)
             findings, undecided = findings + found, undecided + left
-        rows = sum(count for count, _ in read.values())
-        return Verdict(rows=rows, findings=tuple(findings), undecided=undecided, position=Lsn(0))
+        return findings, undecided
 
     async def _buckets(
         self, connection: Connection, side: HashedSide, tenants: Sequence[str] | None
@@ -245,12 +259,16 @@ class Verifier:
 
     # --- changed keys ---------------------------------------------------------------------------------------
 
-    async def _changed(self, projection: Projection, tenant: str) -> list[_Suspect]:
+    async def _changed(self, tenants: Sequence[str]) -> list[tuple[Projection, list[_Suspect]]]:
+        """The changed keys of each entity that has any, in one query: somebody may be waiting."""
         cursor = await self._writes.execute(
-            "SELECT write_key, read_key FROM alih.changed WHERE direction = %s AND entity = %s AND tenant = %s",
-            (self._direction, projection.entity, tenant),
+            "SELECT entity, write_key, read_key FROM alih.changed WHERE direction = %s AND tenant = ANY(%s::text[])",
+            (self._direction, list(tenants)),
         )
-        return [_Suspect(tuple(written), tuple(read)) for written, read in await cursor.fetchall()]
+        suspects: dict[str, list[_Suspect]] = {}
+        for entity, written, read in await cursor.fetchall():
+            suspects.setdefault(entity, []).append(_Suspect(tuple(written), tuple(read)))
+        return [(p, suspects[p.entity]) for p in self._projections if p.entity in suspects]
 
     async def _forget_changed(self, position: Lsn, tenants: Sequence[str] | None) -> None:
         await self._writes.execute(
@@ -274,6 +292,16 @@ class Verifier:
     @property
     def _direction(self) -> str:
         return self._projections[0].direction.value
+
+
+def _sum(verdict: Verdict, settled: tuple[list[Finding], int], rows: int) -> Verdict:
+    findings, undecided = settled
+    return Verdict(
+        rows=verdict.rows + rows,
+        findings=(*verdict.findings, *findings)[:_MOST_FINDINGS],
+        undecided=verdict.undecided + undecided,
+        position=verdict.position,
+    )
 
 
 def _judged(

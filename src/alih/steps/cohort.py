@@ -37,6 +37,7 @@ class Convoy:
 async def cut_over_cohort(tenants: Sequence[str], convoy: Convoy) -> list[Outcome]:
     """Cut over every tenant that is not on the entering side yet; gives the last outcome of each, aborted ones
     after some attempts. Safe to repeat."""
+    await _mend(tenants, convoy)
     outcomes: dict[str, Outcome] = {}
     async for wave in _waves(tenants, convoy):
         waiting = wave
@@ -51,35 +52,30 @@ async def cut_over_cohort(tenants: Sequence[str], convoy: Convoy) -> list[Outcom
 async def _waves(tenants: Sequence[str], convoy: Convoy) -> AsyncIterator[list[str]]:
     for start in range(0, len(tenants), convoy.wave):
         part = tenants[start : start + convoy.wave]
-        await _mend(part, convoy)
         waiting = [t for t in part if (await convoy.lead.journal.owner(t)).side is convoy.lead.leaving]
         if waiting:
             yield waiting
 
 
-async def _mend(part: Sequence[str], convoy: Convoy) -> None:
-    """Put right what an attempt has left that could not do it itself."""
+async def _mend(tenants: Sequence[str], convoy: Convoy) -> None:
+    """Put right what an earlier attempt could not put right itself, and show the table that it may have failed to."""
     lead = convoy.lead
-    stuck = [tenant for tenant in part if isinstance(await lead.journal.phase(tenant), IN_TRANSIT)]
+    stuck = [tenant for tenant in tenants if isinstance(await lead.journal.phase(tenant), IN_TRANSIT)]
     for tenant in stuck:
         lead.gate.track(tenant)
         await recover(tenant, {lead.leaving: lead})
-    if stuck:
-        await convoy.routes.show(tracked=())
-    for tenant in stuck:
-        lead.gate.forget(tenant)
+    await convoy.routes.show(tracked=())
+    _forget(stuck, lead)
 
 
 async def _cut_over_wave(wave: list[str], convoy: Convoy) -> list[Outcome]:
     lead = convoy.lead
     async with _tracked(wave, convoy):
-        clock = asyncio.get_running_loop()
-        tracked_until = clock.time() + convoy.tracked_s
-        verdict = await lead.verifier.everything(wave)
+        await asyncio.sleep(convoy.tracked_s)
+        verdict = await lead.verifier.recent_changes(wave)
         if not verdict.clean:
             reason = f"{len(verdict.findings)} of {verdict.rows} rows differ, {verdict.undecided} undecided"
             return [Aborted(tenant, reason) for tenant in wave]
-        await asyncio.sleep(max(0.0, tracked_until - clock.time()))
         return await _side_by_side(wave, convoy)
 
 
@@ -96,10 +92,15 @@ async def _tracked(wave: list[str], convoy: Convoy) -> AsyncIterator[None]:
         yield
     finally:
         stuck = [tenant for tenant in wave if not await _at_rest(tenant, lead)]
-        await convoy.routes.show(tracked=stuck)
-        for tenant in wave:
-            if tenant not in stuck:
-                lead.gate.forget(tenant)
+        try:
+            await convoy.routes.show(tracked=stuck)
+        finally:  # requests that still come are forwarded
+            _forget([tenant for tenant in wave if tenant not in stuck], lead)
+
+
+def _forget(tenants: Sequence[str], lead: Road) -> None:
+    for tenant in tenants:
+        lead.gate.forget(tenant)
 
 
 async def _at_rest(tenant: str, lead: Road) -> bool:
