@@ -38,6 +38,7 @@ class Script:
     rate: float = 70.0
     still_s: float = 15.0
     least_requests: int = 5_000
+    hold_p99_ms: float = 500.0
     opening: Callable[[World], Awaitable[None]] = _nothing
     closing: Callable[[World], Awaitable[None]] = _nothing
 

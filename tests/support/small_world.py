@@ -24,6 +24,7 @@ from tests.support.waiting import until
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 SHOPS = ("1", "2", "3", "4", "5")
+_THINKS_S = 0.05
 SECRET = "jangan-bocor"
 """A value in rows that cross; it may stand in no output and in no log."""
 
@@ -139,8 +140,8 @@ class SmallWorld:
         return told
 
     @asynccontextmanager
-    async def shopping(self, shoppers: int = 2) -> AsyncIterator[None]:
-        """Shoppers that buy as fast as they are served, in every shop in turn."""
+    async def shopping(self, shoppers: int = 4) -> AsyncIterator[None]:
+        """Shoppers that buy in every shop in turn, with a moment's thought between: some 60 orders a second in all."""
         closing = asyncio.Event()
 
         async def shopper(first: int) -> None:
@@ -148,6 +149,7 @@ class SmallWorld:
                 if closing.is_set():
                     return
                 await self.order(shop)
+                await asyncio.sleep(_THINKS_S)
 
         async with asyncio.TaskGroup() as tasks:
             for number in range(shoppers):

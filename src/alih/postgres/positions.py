@@ -25,6 +25,8 @@ OWNER = "alih.owner"
 
 CHANNEL: LiteralString = "alih_position"
 
+_LOOK_EVERY_S = 0.02  # a notice can come between the look and the wait
+
 Connection = AsyncConnection[tuple[Any, ...]]
 
 
@@ -67,7 +69,7 @@ class Applied:
         try:
             async with asyncio.timeout(within_s):
                 while await self.position() < position:
-                    async for _ in self._connection.notifies(timeout=0.1, stop_after=1):
+                    async for _ in self._connection.notifies(timeout=_LOOK_EVERY_S, stop_after=1):
                         pass
         except TimeoutError:
             raise Retryable(

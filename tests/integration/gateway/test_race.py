@@ -40,8 +40,8 @@ async def test_nothing_runs_at_a_drained_side(waits_for_drain: bool) -> None:
         answered, executed = statuses.total(), len(w.source.executions) + len(w.target.executions)
     print(f"{len(windows)} cycles, {answered} answers, {executed} executions, {violations} violations")  # noqa: T201
     assert set(statuses) == {200}
-    assert executed >= answered >= 500
-    assert len(windows) >= 20
+    assert executed >= answered >= 100
+    assert len(windows) >= (20 if waits_for_drain else 5)
     assert (violations == 0) is waits_for_drain  # the control shows that the check can fail
 
 
