@@ -1,5 +1,6 @@
 """The demo's own end can fail: a small story is told for real, and what is planted in it is named, and nothing else."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -11,10 +12,13 @@ from rich.console import Console
 
 from alih.config import Environment
 from demo import audit
+from demo.shoppers import Shoppers
 from demo.story.ending import conclude, result
 from demo.story.screen import View
 from demo.story.story import Ending, Script, tell
 from demo.story.world import World, started
+from tests.support.little_shop import LittleShop, serving
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -28,9 +32,9 @@ class Told:
     opening: audit.Opening
     out: Path
 
-    async def audited(self) -> Ending:
+    async def audited(self, diary: str = "diary.jsonl") -> Ending:
         """The same ending, audited again."""
-        again = await audit.audit(self.out / "diary.jsonl", self.world.stores, self.opening)
+        again = await audit.audit(self.out / diary, self.world.stores, self.opening)
         return replace(self.ending, audit=again)
 
     def said(self, ending: Ending) -> tuple[int, list[str]]:
@@ -113,3 +117,18 @@ async def test_a_doubled_charge_is_named(told: Told) -> None:
             connection.execute("DELETE FROM charges WHERE order_id LIKE '%-again'")
     assert code == 1
     assert [line for line in named if line.startswith("charge doubled")] != []
+
+
+async def test_a_redirect_to_another_host_is_named(told: Told) -> None:
+    """One more shopper comes, through a gateway whose promotion link leads elsewhere."""
+    leave = asyncio.Event()
+    async with serving(LittleShop(promo_target="http://other.example/")) as url, asyncio.TaskGroup() as group:
+        led_away = Shoppers(url, ["1000000001"], ["1000000101"], rate=400, seed=7, diary_path=told.out / "late.jsonl")
+        group.create_task(led_away.run(leave))
+        await until(lambda: led_away.live().failed >= 1)
+        leave.set()
+    both = "".join((told.out / name).read_text(encoding="utf-8") for name in ("diary.jsonl", "late.jsonl"))
+    (told.out / "both.jsonl").write_text(both, encoding="utf-8")
+    code, named = told.said(await told.audited("both.jsonl"))
+    assert code == 1
+    assert "host other.example: named by a redirect of GET /p/{promo}" in named

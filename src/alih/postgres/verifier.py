@@ -140,14 +140,6 @@ class Verifier:
             await self._forget_changed(position, tenants)
         return verdict
 
-    async def changed_count(self, tenant: str) -> int:
-        """How many keys the verification inside a hold would have to compare now."""
-        cursor = await self._writes.execute(
-            "SELECT count(*) FROM alih.changed WHERE direction = %s AND tenant = %s", (self._direction, tenant)
-        )
-        row = await cursor.fetchone()
-        return int(row[0]) if row else 0
-
     # --- one entity -----------------------------------------------------------------------------------------
 
     async def _unequal(self, projection: Projection, tenants: Sequence[str] | None) -> tuple[int, list[_Suspect]]:

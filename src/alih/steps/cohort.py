@@ -1,7 +1,7 @@
 """A cohort in waves: each wave is tracked together, then its tenants are cut over one by one, some side by side.
 
-While a wave is tracked (nobody waits for that), its tenants are verified once more, so that the verification inside
-each hold has only the keys to compare that changed in the last seconds.
+Just before the holds, while nobody waits yet, what has changed in the wave's tenants since they were last verified is
+compared, so that the verification inside each hold has only the keys of the last moments to compare.
 """
 
 import asyncio
