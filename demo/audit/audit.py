@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,17 @@ async def audit(
     stores: Stores,
     opening: Opening,
     *,
+    test_shops: Collection[str] = (),
     stray_writes: Sequence[str] = (),
     shape_differences: Sequence[str] = (),
 ) -> Audit:
     """Audit a finished load. The streams between the sides have to be idle: both sides are held against the diary.
 
+    What was bought in the `test_shops` was told to no shopper; its money and stock are checked all the same.
     `stray_writes` and `shape_differences`, found by others, become findings so that they fail the demo in one place.
     """
     books, collected = await both(stores), await provider(stores.provider)
-    case = Case(told=_read(diary), books=books, collected=collected, opening=opening)
+    case = Case(told=_read(diary), books=books, collected=collected, opening=opening, test_shops=test_shops)
     given = [("stray write", what) for what in stray_writes] + [("shape", what) for what in shape_differences]
     findings = (
         *(finding for check in CHECKS for finding in check(case)),
@@ -72,6 +74,11 @@ def _figures(case: Case, findings: Sequence[Finding], stray_writes: int) -> dict
             "attempted": sum(line["what"] == "payment" for line in told["attempt"]),
             "doubled": len(_subjects(findings, "charge doubled", "booking doubled")),
             "unaccounted_idr": sum(finding.idr for finding in findings),
+        },
+        "refunds": {
+            "told": len(told["refund"]),
+            "recorded": len(told["refund"]) - len(_subjects(findings, "refund lost")),
+            "different": len(_subjects(findings, "refunds differ")),
         },
         "past_orders": {
             "seeded": len(case.opening.orders),

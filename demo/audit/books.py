@@ -29,7 +29,8 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An order in a back end's books. `entries` are the ledger's of money received, `booked_idr` their sum."""
+    """An order in a back end's books. `entries` are the ledger's of money received, `booked_idr` their sum less what
+    was given back."""
 
     order_id: str
     shop_id: str  # as the social side knows it
@@ -43,6 +44,7 @@ class Recorded:
     entries: list[str]
     booked_idr: int
     balance_idr: int
+    refunds: list[Any]  # [refund, what the provider calls it, rupiah] of those that were given
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,12 @@ class Collected:
     reference: str
     amount_idr: int
     settled: bool
+    refunds: list[Any]  # [key, rupiah]
+
+    @property
+    def kept_idr(self) -> int:
+        """What was received less what was given back."""
+        return self.amount_idr - sum(idr for _, idr in self.refunds) if self.settled else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

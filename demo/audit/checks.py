@@ -5,7 +5,7 @@ shops have moved when the audit is made, so what the marketplace has recorded is
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,17 +29,25 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """All that the audit has to judge by; `told` holds the diary's lines by their kind."""
+    """All that the audit has to judge by; `told` holds the diary's lines by their kind. What is bought in the
+    `test_shops` is not in the diary: trials buy there."""
 
     told: Mapping[str, list[Line]]
     books: Mapping[Keeper, Books]
     collected: list[Collected]
     opening: Opening
+    test_shops: Collection[str] = ()
 
     @property
     def recorded(self) -> dict[str, Recorded]:
         """The social channel's orders in the marketplace's books."""
         return self.books[Keeper.MARKETPLACE].orders
+
+    def tried(self) -> list[Recorded]:
+        """What trials have bought."""
+        known = self.opening.orders.keys() | {told["order_id"] for told in self.told["order"]}
+        there = (order for order in self.recorded.values() if order.shop_id in self.test_shops)
+        return [order for order in there if order.order_id not in known]
 
     def shown_paid(self) -> set[str]:
         """The orders that a shopper saw paid."""
@@ -92,13 +100,13 @@ def both_sides(case: Case) -> Iterator[Finding]:
             if there is None:
                 yield Finding("order one-sided", order_id, f"not known at {other}")
             elif keeper is Keeper.LEGACY and _essence(order) != _essence(there):
-                yield Finding("order differs", order_id, "shop, amount or payment differ between the sides")
-            if order_id not in known and asked.isdisjoint(order.keys):
+                yield Finding("order differs", order_id, "shop, amount, payment or refunds differ between the sides")
+            if order_id not in known and asked.isdisjoint(order.keys) and order.shop_id not in case.test_shops:
                 yield Finding("order unasked", order_id, f"recorded at {keeper}, no shopper asked for it")
 
 
-def _essence(order: Recorded) -> tuple[str, int, bool]:
-    return order.shop_id, order.amount_idr, order.paid
+def _essence(order: Recorded) -> tuple[str, int, bool, list[Any]]:
+    return order.shop_id, order.amount_idr, order.paid, order.refunds
 
 
 def past_orders(case: Case) -> Iterator[Finding]:
@@ -138,10 +146,10 @@ def doubled_charges(case: Case) -> Iterator[Finding]:
 
 
 def unaccounted(case: Case) -> Iterator[Finding]:
-    """What the provider settled is what the marketplace's ledger booked, to the rupiah."""
+    """What the provider settled and did not give back is what the marketplace's ledger booked, to the rupiah."""
     received = Counter[str]()
     for charge in case.collected:
-        received[charge.order_id] += charge.amount_idr if charge.settled else 0
+        received[charge.order_id] += charge.kept_idr
     recorded = case.recorded | case.books[Keeper.MARKETPLACE].own
     for order_id in received.keys() | case.opening.booked.keys() | recorded.keys():
         expected = received[order_id] or case.opening.booked.get(order_id, 0)
@@ -169,11 +177,36 @@ def told_charges(case: Case) -> Iterator[Finding]:
             yield Finding("charge unsettled", charge_id, "shown paid, not settled at the provider", idr)
 
 
+def told_refunds(case: Case) -> Iterator[Finding]:
+    """Each refund told is recorded with its amount and is one of its own, also when another one is equal."""
+    for told in case.told["refund"]:
+        order = case.recorded.get(told["order_id"])
+        recorded = {(refund, idr) for refund, _, idr in order.refunds} if order else set()
+        if (told["refund_id"], told["amount_idr"]) not in recorded:
+            yield Finding("refund lost", told["refund_id"], "told to a shopper, not recorded at marketplace")
+    for refund_id, times in Counter(told["refund_id"] for told in case.told["refund"]).items():
+        if times > 1:
+            yield Finding("refund lost", refund_id, f"told for {times} attempts, which is one refund for all of them")
+
+
+def given_refunds(case: Case) -> Iterator[Finding]:
+    """What the provider gave back is what the marketplace has recorded as given back, refund by refund."""
+    given: defaultdict[str, list[Any]] = defaultdict(list)
+    for charge in case.collected:
+        given[charge.order_id] += charge.refunds
+    for order_id in given.keys() | case.recorded.keys():
+        order = case.recorded.get(order_id)
+        recorded = [refund[1:] for refund in order.refunds] if order else []
+        if sorted(recorded) != sorted(given[order_id]):
+            what = f"{len(given[order_id])} given back by the provider, {len(recorded)} recorded, or of other amounts"
+            yield Finding("refunds differ", order_id, what)
+
+
 def stock(case: Case) -> Iterator[Finding]:
     """On both sides: pieces at the opening less pieces told as sold are on hand, and never less than none."""
     sold = Counter[str]()
-    for told in case.told["order"]:
-        for product, quantity in told["lines"]:
+    for lines in (*(told["lines"] for told in case.told["order"]), *(order.lines for order in case.tried())):
+        for product, quantity in lines:
             sold[product] += quantity
     for keeper, books in case.books.items():
         for product, before in case.opening.stock.items():
@@ -214,5 +247,5 @@ def failed_requests(case: Case) -> Iterator[Finding]:
 
 
 ORDERS = (told_orders, doubled_orders, both_sides, past_orders, stock)
-MONEY = (doubled_charges, unaccounted, told_charges, unbalanced_ledgers)
+MONEY = (doubled_charges, unaccounted, told_charges, told_refunds, given_refunds, unbalanced_ledgers)
 CHECKS = (*ORDERS, *MONEY, other_hosts, failed_requests)

@@ -21,10 +21,14 @@ __all__ = ["Seeded", "Shop", "create_database", "create_roles", "create_schemas"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seeded:
     """What there is to move, for shoppers and tests: shops with their products, buyers, and the marketplace account
-    of each shop (shop id → merchant id)."""
+    of each shop (shop id → merchant id).
+
+    The last shops are for trials: they have never sold, and shoppers keep away from them and from the test buyer."""
 
     shops: tuple[Shop, ...]
+    test_shops: tuple[int, ...]
     buyers: tuple[int, ...]
+    test_buyer: int
     orders: int
     merchants: Mapping[int, int]
 
@@ -38,15 +42,27 @@ def seed(
     shops: int = 300,
     buyers: int = 3_000,
     orders: int = 20_000,
+    test_shops: int = 3,
 ) -> Seeded:
-    """Fill empty databases that have their schemas; one transaction each. Without `social_dsn` no promotions."""
+    """Fill empty databases that have their schemas; one transaction each. Without `social_dsn` no promotions.
+
+    The last `test_shops` shops and the last buyer are for trials."""
     rng, fake = random.Random(seed), Faker("id_ID")
     fake.seed_instance(seed)
     with psycopg.connect(legacy_dsn) as conn:
-        made, people = fill_legacy(conn, rng, fake, shops=shops, buyers=buyers, orders=orders)
+        made, people = fill_legacy(conn, rng, fake, shops=shops, test_shops=test_shops, buyers=buyers, orders=orders)
     with psycopg.connect(marketplace_dsn) as conn:
         merchants = fill_marketplace(conn, rng, fake, made)
     if social_dsn is not None:
         with psycopg.connect(social_dsn) as conn:
-            fill_social(conn, rng, fake, made)
-    return Seeded(shops=made, buyers=people, orders=orders, merchants=merchants)
+            fill_social(conn, rng, fake, made, test_shops)
+    tests = tuple(shop.id for shop in made[shops - test_shops :])
+    *buying, test_buyer = people
+    return Seeded(
+        shops=made,
+        test_shops=tests,
+        buyers=tuple(buying),
+        test_buyer=test_buyer,
+        orders=orders,
+        merchants=merchants,
+    )

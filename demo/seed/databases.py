@@ -32,7 +32,9 @@ def create_database(admin_dsn: str, service: str) -> None:
         conn.execute(create)
 
 
-def create_schemas(*, legacy: str, marketplace: str, social: str | None = None, provider: str | None = None) -> None:
+def create_schemas(
+    *, legacy: str | None = None, marketplace: str | None = None, social: str | None = None, provider: str | None = None
+) -> None:
     """Make the tables of every service whose DSN is given, as the role that it names."""
     dsns = {"legacy": legacy, "marketplace": marketplace, "social": social, "provider": provider}
     for service, dsn in dsns.items():

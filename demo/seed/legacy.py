@@ -66,18 +66,22 @@ class Order:
 
 
 def fill_legacy(
-    conn: psycopg.Connection, rng: random.Random, fake: Faker, *, shops: int, buyers: int, orders: int
+    conn: psycopg.Connection, rng: random.Random, fake: Faker, *, shops: int, test_shops: int, buyers: int, orders: int
 ) -> tuple[tuple[Shop, ...], tuple[int, ...]]:
-    """Write shops, buyers and their past, within the caller's transaction; the shops, and the buyers' ids."""
+    """Write shops, buyers and their past, within the caller's transaction; the shops, and the buyers' ids. The last
+    `test_shops` shops and the last buyer have no past."""
     made = tuple(_shops(rng, fake, shops))
     people = list(_people(rng, fake, buyers))
     _copy_shops(conn, rng, made)
     copy_in(conn, "buyers", "buyer_id name phone email city create_time card_token", people)
     reviews = ((FIRST_ID + i, person[0], "watch: returns often") for i, person in enumerate(people[::15]))
     copy_in(conn, "risk_reviews", "review_id buyer_id verdict", reviews)
-    past = list(_orders(rng, made, people, orders))
+    trading = made[: shops - test_shops]
+    past = list(_orders(rng, trading, people[:-1], orders))
     _copy_orders(conn, rng, past, {person[0]: person for person in people})
-    carts = {(rng.choice(people)[0], (shop := rng.choice(made)).id, shop.products[0].id) for _ in range(buyers // 6)}
+    carts = {
+        (rng.choice(people[:-1])[0], (shop := rng.choice(trading)).id, shop.products[0].id) for _ in range(buyers // 6)
+    }
     waiting = ((*key, 1, CLOSED) for key in sorted(carts))
     copy_in(conn, "carts", "buyer_id shop_id product_id quantity add_time", waiting)
     return made, tuple(FIRST_ID + i for i in range(buyers))

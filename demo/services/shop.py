@@ -4,7 +4,7 @@ The queries speak one language: `shop`, `buyer`, `product`, `order`, `key` go in
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,17 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from demo.services.payments import Notice, Provider, payees, reference
+from demo.services.payments import (
+    GIVEN_UP,
+    PAID,
+    REFUNDED,
+    Notice,
+    Provider,
+    Refund,
+    payees,
+    reference,
+    rupiah,
+)
 from demo.services.web import ApiError, Row, Work, database, db, parsed
 
 FEE_PERCENT = 2
@@ -152,19 +162,77 @@ async def _begin(work: Work, asked: Row) -> Row:
     return charge
 
 
-async def take_notice(request: Request) -> Row:
-    """Take the provider's word that a charge was paid; its second word changes nothing.
-
-    A charge that was begun before the move keeps its payee: its notice is verified with that payee's key.
-    """
-    told = await parsed(request, Notice)
-    notice = {**request.path_params, "reference": told.order_id}
-    charge = await db(request).row("charge_of_notice", **notice)
-    request.state.provider.refuse_forgery(told, charge["payee"], charge["amount"])
-    if told.transaction_status == "settlement":
+async def refund(request: Request, amount_idr: int, reason: str) -> Row:
+    """A refund of a part or all of what was paid, given once under its key; never more than was paid. `status` and
+    `amount` are as the shop's schema has them."""
+    asked = {"key": idempotency_key(request), **buying(request), "amount": amount_idr, "reason": reason}
+    async with db(request).transaction() as work:
+        charge, begun = await _begin_refund(work, asked)
+    if begun["pending"]:
+        given = await request.state.provider.refund(charge, begun)
         async with db(request).transaction() as work:
-            for settled in await work.rows("settle", **notice):
-                paid = {"shop": notice["shop"], "order": settled["order_id"], "amount": settled["amount"]}
-                await work.rows("mark_paid", **paid)
-                await work.rows("book", **paid, fee=settled["amount"] * FEE_PERCENT // 100)
+            await work.row("lock_order", **asked)
+            if given:
+                await _give_back(work, charge, [Refund(begun["refund_key"], str(begun["amount"]), begun["reason"])])
+            else:
+                await work.rows("refuse_refund", **begun)
+            begun = await work.row("known_refund", **asked)
+    return begun
+
+
+async def _begin_refund(work: Work, asked: Row) -> tuple[Row, Row]:
+    # Whoever changes what was paid or given back locks the order first: two at once never give back too much.
+    await work.row("lock_order", **asked)
+    charge = await work.row("charge", **asked)
+    if not await work.rows("known_refund", **asked):
+        if not charge["paid"] or not 0 < asked["amount"] <= charge["amount"] - charge["promised"]:
+            raise ApiError(409, "not_refundable", "this is more than was paid and not yet given back")
+        await work.rows("new_refund", **asked)
+    known = await work.row("known_refund", **asked)
+    if (known["order_id"], known["amount"]) != (charge["order_id"], asked["amount"]):
+        raise ApiError(409, "attempt_differs", "this attempt was begun with another order or amount")
+    return charge, known
+
+
+async def take_notice(request: Request) -> Row:
+    """Take the provider's word that a charge was paid, given back or given up, in whatever order its words come; its
+    second word changes nothing.
+
+    A charge that was begun before the move keeps its payee: its notice is verified with that payee's key. The signature
+    does not cover refunds, so a notice of one is only a reason to look into the provider's own record.
+    """
+    told, provider = await parsed(request, Notice), request.state.provider
+    charge = await db(request).row("charge_of_notice", **request.path_params, reference=told.order_id)
+    provider.refuse_forgery(told, charge["payee"], charge["amount"])
+    refunds = await provider.refunds(charge) if told.transaction_status in REFUNDED else []
+    async with db(request).transaction() as work:
+        await work.row("lock_sale", **charge)
+        if told.transaction_status in PAID:
+            await _settle(work, charge)
+            await _give_back(work, charge, refunds)
+        elif told.transaction_status in GIVEN_UP:
+            await work.rows("give_up", **charge, expired=told.transaction_status == "expire")
     return {"ok": True}
+
+
+async def _settle(work: Work, charge: Row) -> None:
+    if await work.rows("settle", **charge):
+        await work.rows("mark_paid", **charge)
+        await work.rows("book", **charge, fee=fee(charge["amount"]))
+
+
+async def _give_back(work: Work, charge: Row, refunds: Sequence[Refund]) -> None:
+    """Write down the refunds that are not, each with its share of the fee, so that all shares make up the fee."""
+    total, back = charge["amount"], (await work.row("given_back", **charge))["given_back"]
+    for refund in refunds:
+        values = {"refund_key": refund.refund_key, "amount": rupiah(refund.refund_amount), "reason": refund.reason}
+        for new in await work.rows("settle_refund", **charge | values):
+            share = fee(total) * (back + values["amount"]) // total - fee(total) * back // total
+            back += values["amount"]
+            await work.rows("book_refund", **charge | values | new, fee=share)
+            await work.rows("mark_refunded", **charge, whole=back == total)
+
+
+def fee(amount_idr: int) -> int:
+    """The platform's part of a payment, in whole rupiah."""
+    return amount_idr * FEE_PERCENT // 100

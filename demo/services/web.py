@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -134,13 +135,17 @@ def service(
     refusal: Callable[[ApiError], object] = lambda error: {"error": error.code, "message": error.message},
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
-    """A service that answers an ApiError with its `refusal`; what `lifespan` yields is the requests' state."""
+    """A service that answers an ApiError, and a path it does not have, with its `refusal`; what `lifespan` yields is
+    the requests' state."""
 
     async def refused(_: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            error = ApiError(error.status_code, "not_found", error.detail)
         assert isinstance(error, ApiError)  # noqa: S101  # registered for nothing else
         return answer(refusal(error), error.status)
 
-    return Starlette(routes=routes, lifespan=lifespan, middleware=middleware, exception_handlers={ApiError: refused})
+    handlers = dict.fromkeys((ApiError, HTTPException), refused)
+    return Starlette(routes=routes, lifespan=lifespan, middleware=middleware, exception_handlers=handlers)
 
 
 def run(app: Starlette) -> None:

@@ -77,6 +77,21 @@ class Charged(msgspec.Struct):
     transaction_status: str
 
 
+class Shown(Order, kw_only=True):
+    """An order on its own page."""
+
+    payment_status: str | None
+
+
+class Refunded(msgspec.Struct):
+    """The answer to a refund."""
+
+    refund_id: str
+    order_id: str
+    amount: Amount
+    status: str
+
+
 class Profile(msgspec.Struct):
     name: str
     phone: str

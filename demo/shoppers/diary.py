@@ -1,7 +1,7 @@
 """What the shoppers were told, written down as they were told it: JSON lines on disk, counters in memory.
 
-The file is all that the audit reads. Its lines have a `kind`: `request`, `attempt` (an order or payment about to be
-asked for, with its idempotency key), `order` and `payment` (told), `settled`, `contradiction`, `host`.
+The file is all that the audit reads. Its lines have a `kind`: `request`, `attempt` (an order, payment or refund about
+to be asked for, with its idempotency key), `order`, `payment` and `refund` (told), `settled`, `contradiction`, `host`.
 """
 
 import json
@@ -33,6 +33,7 @@ class Counts:
     orders: int
     charges: int
     paid: int
+    refunds: int
 
     @property
     def succeeded(self) -> int:
@@ -102,7 +103,7 @@ class Diary:
         self._failure(f"{call}: {why}")
 
     def attempt(self, what: str, key: str, **ids: str) -> None:
-        """An order or payment is about to be asked for; written first, so that a lost answer leaves a trace."""
+        """An order, payment or refund is about to be asked for; written first, so that a lost answer leaves a trace."""
         self._write("attempt", what=what, key=key, **ids)
 
     def order(self, order: Placed) -> None:
@@ -114,6 +115,10 @@ class Diary:
     def payment(self, order: Placed, charge_id: str, amount_idr: int, key: str) -> None:
         self._counts["charges"] += 1
         self._write("payment", order_id=order.order_id, charge_id=charge_id, amount_idr=amount_idr, key=key)
+
+    def refund(self, order: Placed, refund_id: str, amount_idr: int, key: str) -> None:
+        self._counts["refunds"] += 1
+        self._write("refund", order_id=order.order_id, refund_id=refund_id, amount_idr=amount_idr, key=key)
 
     def settled(self, order: Placed) -> None:
         """The shopper saw the order paid."""

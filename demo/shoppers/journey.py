@@ -16,16 +16,32 @@ from typing import TypeVar
 
 import msgspec
 
-from demo.shoppers.answers import Cart, Charged, MyOrders, Order, Placed, Product, Products, Profile, Shop, rupiah
+from demo.shoppers.answers import (
+    Cart,
+    Charged,
+    MyOrders,
+    Placed,
+    Product,
+    Products,
+    Profile,
+    Refunded,
+    Shop,
+    Shown,
+    rupiah,
+)
 from demo.shoppers.browser import Broken, Browser, Unanswered, hosts_named, text_of
 from demo.shoppers.diary import Diary
 
 T = TypeVar("T")
 
 TRIES = 3
-"""How often an order or payment is asked for again, under the same key, when no answer came."""
-LOOKS = [0.2] * 5 + [0.5] * 10 + [1.0] * 10
-"""Seconds between looks at an order that is being paid: 16 s in all."""
+"""How often an order, payment or refund is asked for again, under the same key, when no answer came."""
+LOOKS = [0.2] * 5 + [0.5] * 8
+"""Seconds between looks at an order that is being paid: 5 s in all, then it is looked at between other things."""
+LAST_LOOKS = [1.0] * 40
+"""Seconds between looks at what is still unpaid when the shop is left."""
+PARTS = ((4,), (4, 4), (4, 5))
+"""Which parts of a payment are asked back, one after the other: a fourth, a fourth twice, a fourth and a fifth."""
 REMEMBERED = 20
 """How many of a buyer's orders are looked for in the list of 50; the seed's past orders stand in it too."""
 ENOUGH_STOCK = 10
@@ -49,6 +65,7 @@ class Shopper:
     rng: random.Random
     told: defaultdict[str, deque[Placed]] = field(default_factory=_remembered)
     paid: set[str] = field(default_factory=set)
+    unpaid: list[Placed] = field(default_factory=list)
     turn: int = 0
     greeted: str = ""
 
@@ -59,11 +76,20 @@ class Shopper:
         with suppress(Broken):
             await self._look_around(buyer)
             order = await self._buy(buyer)
-            for step in (self._pay, self._await_paid, self._read_invoice, self._find_in_my_orders):
+            for step in (self._pay, self._await_paid, self._read_invoice, self._find_in_my_orders, self._take_back):
                 with suppress(Broken):
                     await step(order)
 
+    async def leave(self) -> None:
+        """Wait for payments that take their time; bounded, for some may never come."""
+        for seconds in LAST_LOOKS:
+            if not self.unpaid:
+                return
+            await asyncio.sleep(seconds)
+            await self._look_again()
+
     async def _look_around(self, buyer: str) -> None:
+        await self._look_again()
         # Each phase of the story has to see every call, so the rarer ones come first in it.
         if self.turn % 5 == 0 or self.greeted != self.diary.label:
             self.greeted = self.diary.label
@@ -160,15 +186,31 @@ class Shopper:
 
     async def _await_paid(self, order: Placed) -> None:
         for seconds in LOOKS:
-            answer = await self.browser.get(f"/api/shops/{order.shop_id}/orders/{order.order_id}", order.buyer_id)
-            shown = self.browser.read(answer, Order)
-            same = (shown.order_id, shown.amount_idr) == (order.order_id, order.amount_idr)
-            self.browser.expect(same, answer.call, "the amount differs from what was told", order_id=order.order_id)
-            if shown.status != "UNPAID":
-                self.paid.add(order.order_id)
-                self.diary.settled(order)
+            if await self._seen_paid(order):
                 return
             await asyncio.sleep(seconds)
+        self.unpaid.append(order)
+
+    async def _look_again(self) -> None:
+        for order in list(self.unpaid):
+            with suppress(Broken):
+                if await self._seen_paid(order):
+                    self.unpaid.remove(order)
+
+    async def _seen_paid(self, order: Placed) -> bool:
+        shown = await self._look_at(order)
+        if shown.status == "UNPAID":
+            return False
+        self.paid.add(order.order_id)
+        self.diary.settled(order)
+        return True
+
+    async def _look_at(self, order: Placed) -> Shown:
+        answer = await self.browser.get(f"/api/shops/{order.shop_id}/orders/{order.order_id}", order.buyer_id)
+        shown = self.browser.read(answer, Shown)
+        same = (shown.order_id, shown.amount_idr) == (order.order_id, order.amount_idr)
+        self.browser.expect(same, answer.call, "the amount differs from what was told", order_id=order.order_id)
+        return shown
 
     async def _read_invoice(self, order: Placed) -> None:
         page = await self.browser.get(order.invoice_url, order.buyer_id)
@@ -192,6 +234,33 @@ class Shopper:
             self.browser.expect(same, answer.call, what, order_id=told.order_id)
             unpaid = told.order_id in self.paid and shown.status == "UNPAID"
             self.browser.expect(not unpaid, answer.call, "an order seen paid is shown unpaid", order_id=told.order_id)
+
+    async def _take_back(self, order: Placed) -> None:
+        """Some ask for money back: a part, or two parts, which stay two also when they are equal."""
+        if self.turn % 3 or order.order_id not in self.paid:
+            return
+        for part in self.rng.choice(PARTS):
+            await self._refund(order, order.amount_idr // part)
+        status = (await self._look_at(order)).payment_status
+        what = "money was given back, and the order does not show it"
+        self.browser.expect(status == "partial_refund", "refund", what, order_id=order.order_id)
+
+    async def _refund(self, order: Placed, amount_idr: int) -> None:
+        key = self._key()
+        self.diary.attempt("refund", key, order_id=order.order_id, shop_id=order.shop_id)
+        given = await self._give_back(order, amount_idr, key)
+        self.diary.refund(order, given.refund_id, amount_idr, key)
+        same = (given.order_id, rupiah(given.amount), given.status) == (order.order_id, amount_idr, "settled")
+        self.browser.expect(same, "refund", "not what was asked back", order_id=order.order_id)
+        if self.turn % 2:
+            again = (await self._give_back(order, amount_idr, key)).refund_id
+            self.browser.expect(again == given.refund_id, "refund", "another refund for the same key", refund_id=again)
+
+    async def _give_back(self, order: Placed, amount_idr: int, key: str) -> Refunded:
+        path = f"/api/shops/{order.shop_id}/orders/{order.order_id}/refunds"
+        asked = {"amount": f"{amount_idr}.00", "reason": "tidak sesuai"}
+        answer = await self._insist(lambda: self.browser.post(path, order.buyer_id, asked, key))
+        return self.browser.read(answer, Refunded)
 
     async def _change_profile(self, buyer: str) -> None:
         profile = self.browser.read(await self.browser.get("/api/me/profile", buyer), Profile)

@@ -14,7 +14,7 @@ from demo.shoppers.shapes import Recordings
 
 SHOPPERS_PER_RATE = 0.3
 """Shoppers needed for one request a second, with room for those who wait for a payment or at a hold."""
-REQUESTS_PER_JOURNEY = 18
+REQUESTS_PER_JOURNEY = 19
 
 
 class Pace:
@@ -88,3 +88,4 @@ class Shoppers:
         await asyncio.sleep(number * REQUESTS_PER_JOURNEY / self._rate)
         while not stop.is_set():
             await shopper.journey()
+        await shopper.leave()

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from demo.story.proof import BUNDLE, WITNESS, Proof
+from demo.story.screen import moved_of
 from demo.story.story import Ending
 from demo.story.world import CONTRACT
 
@@ -18,14 +20,32 @@ def result(ending: Ending) -> dict[str, Any]:
     return {
         "tenants": {
             "total": sum(sum(phases.values()) for phases in cohorts.values()),
-            "moved": sum(phases.get("soaking", 0) for phases in cohorts.values()),
+            "moved": sum(map(moved_of, cohorts.values())),
         },
         **figures,
         "hold_ms": {name: round(value, 1) for name, value in ending.status["hold_ms"].items()},
         "verification": {name: ending.verification[name] for name in ("rows", "mismatches")},
         "shapes": {"different": len(ending.shape_differences)},
+        **_proven(ending.proof),
         "latency_ms": ending.summary.latency_ms,
         "duration_s": round(ending.duration_s, 1),
+    }
+
+
+def _proven(proof: Proof) -> dict[str, Any]:
+    groups = ("payment", "data", "merchant", "total")
+    return {
+        "trials": {"run": len(proof.trials), "passed": sum(trial["passed"] for trial in proof.trials)},
+        "audit": {name: proof.audit[name] for name in ("sampled", "proven")},
+        "score": {group: float(proof.scores[-1][group]) for group in groups},
+        "scores": [float(score["total"]) for score in proof.scores],
+        "money": {
+            "unexplained": len(proof.reconciliation["unexplained"]),
+            "open": proof.reconciliation["open"]["sales"],
+            "claims_idr": sum(claim["amount_idr"] for claim in proof.reconciliation["claims"]),
+            "refunds_idr": proof.reconciliation["totals"]["refunds_idr"],
+        },
+        "evidence": {name: proof.verified[name] for name in ("entries", "verified")},
     }
 
 
@@ -43,6 +63,11 @@ def failures(ending: Ending, figures: dict[str, Any]) -> list[str]:
     """Everything that is not as it has to be, by name; empty when the move has gone as promised."""
     found = [str(finding) for finding in ending.audit.findings]
     found += [f"request failed: {failure}" for failure in ending.summary.failures]
+    found += ending.proof.wrong
+    if figures["audit"]["proven"] < ending.script.audited:
+        found.append(f"audit: {figures['audit']['proven']} sales proven, fewer than {ending.script.audited}")
+    if (figures["scores"][0], figures["scores"][-1]) != (0.0, 100.0):
+        found.append(f"score: {figures['scores'][0]} before the move and {figures['scores'][-1]} after it")
     if figures["tenants"]["moved"] != figures["tenants"]["total"]:
         found.append(f"tenants: {figures['tenants']['moved']} of {figures['tenants']['total']} moved")
     if figures["hold_ms"]["p99"] > ending.script.hold_p99_ms:
@@ -77,5 +102,19 @@ def summary(figures: dict[str, Any]) -> Iterator[str]:
     yield f"  {figures['stray_writes']} stray writes seen in its log."
     yield "\nWhat crosses, and what stays behind?"
     yield f"  Every field with its origin, class and purpose: alih check {contract}"
-    yield "\nHow far are we, by which formula? Where is order X recorded? Can a stranger check it?"
-    yield "  Not built yet: trials, provenance, score and signed evidence come next."
+    yield "\nWas the payment tried?"
+    yield "  {run} purchases tried before, during and after each flip, {passed} passed: alih trial CONTRACT".format(
+        **figures["trials"]
+    )
+    yield "\nWhere is order X recorded?"
+    yield "  {proven} of {sampled} sales traced from the gateway to ledger, provider and invoice: alih trace X".format(
+        **figures["audit"]
+    )
+    yield "  Money that nobody explains: {unexplained} lines. Claims between the operators: Rp{claims_idr:,}.".format(
+        **figures["money"]
+    )
+    yield "\nHow far are we, by which formula?"
+    yield f"  {' → '.join(f'{score:.2f}' for score in figures['scores'])} of 100; alih score prints the formula."
+    yield "\nCan a stranger check it?"
+    yield f"  {figures['evidence']['entries']:,} signed entries, checked by a program of one file:"
+    yield f"  alih-verify out/demo/{BUNDLE} --key KEY --witness out/demo/{WITNESS}"

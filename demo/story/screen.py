@@ -1,7 +1,7 @@
 """What somebody who watches the demo sees: a live view on a terminal, plain lines elsewhere."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -39,6 +39,7 @@ class View:
     chapter: int = 0
     note: str = ""
     tenants: int = 0
+    trials: Sequence[Mapping[str, Any]] = ()
     live: Callable[[], Traffic] | None = None
     status: Mapping[str, Any] = field(default_factory=dict)
     verified: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,7 +61,7 @@ class View:
     def moved(self) -> int:
         """Tenants that the target owns."""
         cohorts = self.status.get("tenants", {})
-        return sum(phases.get("soaking", 0) for name, phases in cohorts.items() if name != "shared")
+        return sum(moved_of(phases) for name, phases in cohorts.items() if name != "shared")
 
     def lag(self, direction: str) -> str:
         stream = self.status.get("streams", {}).get(direction)
@@ -73,6 +74,11 @@ class View:
             speed = f"{traffic.per_second:.0f}/s, p99 {traffic.p99_ms:.0f} ms"
             parts.append(f"{traffic.requests} requests ({speed}), {traffic.failed} failed")
         return " · ".join([*parts, f"lag {self.lag('forward')}", *([self.note] if self.note else [])])
+
+
+def moved_of(phases: Mapping[str, int]) -> int:
+    """How many of a cohort the target owns."""
+    return phases.get("soaking", 0) + phases.get("done", 0)
 
 
 @asynccontextmanager
@@ -124,7 +130,7 @@ def _chapters(view: View) -> Table:
 def _cohorts(view: View) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, phases in view.status.get("tenants", {}).items():
-        total, moved = sum(phases.values()), phases.get("soaking", 0)
+        total, moved = sum(phases.values()), moved_of(phases)
         bar = ProgressBar(total=total, completed=moved, width=40)
         table.add_row(name, bar, f"{moved}/{total}", ", ".join(f"{n} {phase}" for phase, n in phases.items()))
     return table
@@ -139,5 +145,8 @@ def _figures(view: View) -> Table:
         table.add_row("", f"p50 {traffic.p50_ms:.0f} ms, p99 {traffic.p99_ms:.0f} ms", f"{traffic.orders} orders", "")
     hold = view.status.get("hold_ms", {})
     table.add_row("lag", f"forward {view.lag('forward')}", f"reverse {view.lag('reverse')}", "")
+    if view.trials:
+        passed = sum(trial["passed"] for trial in view.trials)
+        table.add_row("trials", f"{len(view.trials)} purchases tried", f"{passed} passed", "")
     table.add_row("held", f"p99 {hold.get('p99', 0):.0f} ms", f"max {hold.get('max', 0):.0f} ms", "")
     return table

@@ -1,10 +1,10 @@
 """The story, told once from top to bottom in `tell`."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,12 +13,27 @@ from alih import faces
 from alih.config import Environment
 from alih.process import Child
 from demo import audit, seed, shoppers
+from demo.story import proof
+from demo.story.proof import Document, Proof, Trials
 from demo.story.screen import View
-from demo.story.world import CONTRACT, CommandFailed, World, answering, grant, services
+from demo.story.world import CommandFailed, World, answering, grant, services, set_faults
 
 SEED = 31
-COHORTS = ("first", "tenth", "rest", "shared")
-_FIRST_COHORT = 3  # the chapter in which the first of them moves
+FAULTS = {
+    "seed": SEED,
+    "late": 0.1,
+    "repeated": 0.1,
+    "reordered": 0.1,
+    "lost": 0.02,
+    "timeout_after_success": 0.03,
+    "slow": 0.1,
+    "late_s": 3.0,
+    "slow_s": 8.0,
+}
+"""What goes wrong at the provider, as shares. Slow buyers' charges are open for so long that every flip meets some."""
+COHORTS = ("first", "tenth", "rest")
+SHARED = "shared"
+_FIRST_COHORT, _LAST_COHORT = 3, 2  # the chapter in which the first of them moves; those after the third share one
 _LOOK_EVERY_S = 2.0
 _VERIFIED_WITHIN_S = 180.0
 
@@ -30,7 +45,10 @@ async def _nothing(world: World) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """How large a story is told. `rate` is in requests a second, all shoppers together; `still_s` is for how long
-    they shop before the first cutover and after the last. The tests plant something when the load begins
+    they shop before the first cutover and after the last, which is longer if they have not placed `least_orders` by
+    then. `audited` sales are traced at the end; purchases are
+    `tried` in the test shops of these cohorts. `faults` are the shares of the provider's notices and answers that
+    go wrong, by kind. The tests plant something when the load begins
     (`opening`) or when it has ended (`closing`), to see that the audit finds it."""
 
     shops: int = 300
@@ -38,6 +56,11 @@ class Script:
     rate: float = 70.0
     still_s: float = 15.0
     least_requests: int = 5_000
+    least_orders: int = 0
+    audited: int = 200
+    cohorts: Sequence[str] = COHORTS
+    tried: Sequence[str] = COHORTS
+    faults: Mapping[str, float] = field(default_factory=lambda: dict(FAULTS))
     hold_p99_ms: float = 500.0
     opening: Callable[[World], Awaitable[None]] = _nothing
     closing: Callable[[World], Awaitable[None]] = _nothing
@@ -51,6 +74,7 @@ class Ending:
     summary: shoppers.Summary
     status: dict[str, Any]
     verification: dict[str, Any]
+    proof: Proof
     shape_differences: Sequence[str]
     duration_s: float
     script: Script
@@ -67,23 +91,27 @@ async def tell(world: World, view: View, out: Path, script: Script) -> Ending:
         await grant(world)
         load = _load(world, made, out, script)
         leave = asyncio.Event()
-        async with world.serving() as serve, _watched(serve, world, view), asyncio.TaskGroup() as tasks:
+        async with world.running("alih-serve.log", "serve") as serve, _watched(serve, world, view):
             await answering(f"http://{world.gateway}/", served=True)
             view.chapter = 1
+            await set_faults(world, script.faults)
             await script.opening(world)
-            shopping = tasks.create_task(load.run(leave))
-            await _move(world, view, load, script)
-            view.chapter += 1
-            leave.set()
-            summary = await shopping
+            async with asyncio.TaskGroup() as tasks:
+                shopping = tasks.create_task(load.run(leave))
+                trials, scores = await _move(world, view, load, out, script)
+                view.chapter += 1
+                leave.set()
+                summary = await shopping
             await script.closing(world)
             verification = await _verification(world)
+            shown = await _shown(world, out, script, trials, scores)
             status = await _status(world)
         differences = shoppers.compare_shapes(load.recordings)
         audited = await audit.audit(
             out / "diary.jsonl",
             world.stores,
             opening,
+            test_shops=[str(shop) for shop in made.test_shops],
             stray_writes=_strays(status),
             shape_differences=[*differences, *verification.get("complaints", [])],
         )
@@ -92,6 +120,7 @@ async def tell(world: World, view: View, out: Path, script: Script) -> Ending:
         summary=summary,
         status=status,
         verification=verification,
+        proof=shown,
         shape_differences=differences,
         duration_s=monotonic() - began,
         script=script,
@@ -106,7 +135,7 @@ def _seeded(world: World, script: Script) -> seed.Seeded:
 def _load(world: World, made: seed.Seeded, out: Path, script: Script) -> shoppers.Shoppers:
     return shoppers.Shoppers(
         f"http://{world.gateway}",
-        [str(shop.id) for shop in made.shops],
+        [str(shop.id) for shop in made.shops if shop.id not in made.test_shops],
         [str(buyer) for buyer in made.buyers],
         script.rate,
         SEED,
@@ -114,34 +143,70 @@ def _load(world: World, made: seed.Seeded, out: Path, script: Script) -> shopper
     )
 
 
-async def _move(world: World, view: View, load: shoppers.Shoppers, script: Script) -> None:
-    """Everything between the first shopper and the last: the move itself."""
+async def _move(
+    world: World, view: View, load: shoppers.Shoppers, out: Path, script: Script
+) -> tuple[list[Document], list[Document]]:
+    """Everything between the first shopper and the last: the move itself. Gives the purchases that were tried
+    meanwhile, and the scores on the way."""
     load.label("before")
     view.live = load.live
     view.chapter = 2
     async with asyncio.timeout(_VERIFIED_WITHIN_S):
         await view.verified.wait()
+    scores = [await world.document("score")]
+    async with proof.trying(world) as trials:
+        await asyncio.sleep(script.still_s)
+        load.label("during")
+        for number, cohort in enumerate(script.cohorts):
+            view.chapter = _FIRST_COHORT + min(number, _LAST_COHORT)
+            await _move_cohort(cohort, world, view, trials if cohort in script.tried else None)
+            scores.append(await world.document("score"))
+            if number == 1:
+                await proof.witness(world, out)
+        view.chapter += 1
+        await world.alih("cutover", SHARED)
+        load.label("after")
+        view.chapter += 1
+        await _still(script, load)
+    return trials.told(), scores
+
+
+async def _move_cohort(cohort: str, world: World, view: View, trials: Trials | None) -> None:
+    """A purchase is tried in the cohort's test shop, if it has one, before its flip, and another one after it."""
+    if trials is None:
+        await world.alih("cutover", cohort)
+        return
+    await trials.tried(cohort, "before")
+    await world.alih("cutover", cohort)
+    await trials.tried(cohort, "after")
+    view.trials = trials.told()
+
+
+async def _still(script: Script, load: shoppers.Shoppers) -> None:
     await asyncio.sleep(script.still_s)
-    load.label("during")
-    for number, cohort in enumerate(COHORTS):
-        view.chapter = _FIRST_COHORT + number
-        await world.alih("cutover", cohort, str(CONTRACT))
-    load.label("after")
-    view.chapter = _FIRST_COHORT + len(COHORTS)
-    await asyncio.sleep(script.still_s)
+    for _ in itertools.count():
+        if load.live().orders >= script.least_orders:
+            return
+        await asyncio.sleep(1.0)
+
+
+async def _shown(world: World, out: Path, script: Script, trials: list[Document], scores: list[Document]) -> Proof:
+    audited, reconciled = await proof.prove(world, script.audited, SEED, [*script.cohorts, SHARED])
+    scores.append(await world.document("score"))
+    verified = await proof.close(world, out)
+    return Proof(trials=trials, scores=scores, audit=audited, reconciliation=reconciled, verified=verified)
 
 
 async def _verification(world: World) -> dict[str, Any]:
     """Both sides compared once more by alih, every row in the direction that leads away from its owner."""
     try:
-        document: dict[str, Any] = json.loads(await world.alih("verify", str(CONTRACT), "--json"))
+        return await world.document("verify")
     except CommandFailed as failed:
         return {"rows": 0, "mismatches": 1, "complaints": [f"verification: {failed}"]}
-    return document
 
 
 async def _status(world: World) -> dict[str, Any]:
-    return await faces.status(CONTRACT, Environment(variables=world.environment))
+    return await faces.status(world.contract, Environment(variables=world.environment))
 
 
 def _strays(status: dict[str, Any]) -> list[str]:

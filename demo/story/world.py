@@ -37,6 +37,7 @@ class World:
     dsns: Mapping[str, str] = field(repr=False)  # each service's own role
     admins: Mapping[str, str] = field(repr=False)  # legacy, marketplace: the administrator's DSN
     environment: Mapping[str, str] = field(repr=False)  # of alih's processes
+    contract: Path
     logs: Path
 
     @property
@@ -45,9 +46,19 @@ class World:
         return Stores(legacy=self.dsns["legacy"], marketplace=self.dsns["marketplace"], provider=self.dsns["provider"])
 
     async def alih(self, *arguments: str) -> str:
-        """Run one of alih's commands to its end and give what it printed. Raises CommandFailed if it says so."""
+        """Run one of alih's commands on the contract to its end and give what it printed. Raises CommandFailed if it
+        says so."""
+        return await self.run("alih", *arguments, str(self.contract))
+
+    async def document(self, *arguments: str) -> dict[str, Any]:
+        """What one of alih's commands says with `--json`."""
+        document: dict[str, Any] = json.loads(await self.alih(*arguments, "--json"))
+        return document
+
+    async def run(self, module: str, *arguments: str) -> str:
+        """Run a program of the installation to its end and give what it printed."""
         process = await asyncio.create_subprocess_exec(
-            *_alih(*arguments),
+            *(sys.executable, "-m", module, *arguments),
             env=dict(self.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -55,32 +66,24 @@ class World:
         )
         printed, complaint = await process.communicate()
         if process.returncode:
-            raise CommandFailed(f"alih {' '.join(arguments)} ended with {process.returncode}:\n{complaint.decode()}")
+            said = f"{module} {' '.join(arguments)} ended with {process.returncode}"
+            raise CommandFailed(f"{said}:\n{printed.decode()}{complaint.decode()}")
         return printed.decode()
 
-    async def status(self) -> dict[str, Any]:
-        """What `alih status --json` says."""
-        document: dict[str, Any] = json.loads(await self.alih("status", str(CONTRACT), "--json"))
-        return document
-
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Child]:
-        """`alih serve`, running while the context is open."""
-        argv = _alih("serve", str(CONTRACT))
-        async with child(argv, log=self.logs / "alih-serve.log", env=self.environment) as serve:
-            yield serve
+    async def running(self, log: str, *arguments: str) -> AsyncIterator[Child]:
+        """A command of alih that runs while the context is open, writing to a file of that name in `logs`."""
+        argv = [sys.executable, "-m", "alih", *arguments, str(self.contract)]
+        async with child(argv, log=self.logs / log, env=self.environment) as process:
+            yield process
 
 
 class CommandFailed(Exception):
     """A command of alih ended with an error; the text is what it said."""
 
 
-def _alih(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "alih", *arguments]
-
-
 @asynccontextmanager
-async def started(out: Path, inherited: Mapping[str, str]) -> AsyncIterator[World]:
+async def started(out: Path, inherited: Mapping[str, str], contract: Path = CONTRACT) -> AsyncIterator[World]:
     """All but alih itself, started in order and stopped in the other one. Databases are empty but for schemas."""
     (out / "logs").mkdir(parents=True, exist_ok=True)
     state = out / "state"
@@ -88,11 +91,11 @@ async def started(out: Path, inherited: Mapping[str, str]) -> AsyncIterator[Worl
         clusters = {name: Cluster(state / name) for name in ("source", "target", "control")}
         for cluster in clusters.values():
             await stack.enter_async_context(cluster)
-        world = await _furnished(clusters, out, inherited)
+        world = await _furnished(clusters, out, inherited, contract)
         yield world
 
 
-async def _furnished(clusters: Mapping[str, Cluster], out: Path, inherited: Mapping[str, str]) -> World:
+async def _furnished(clusters: Mapping[str, Cluster], out: Path, inherited: Mapping[str, str], contract: Path) -> World:
     homes = {"legacy": "source", "social": "source", "marketplace": "target", "provider": "control"}
     for name in {"source", "target", "control"}:
         create_roles(clusters[name].dsn())
@@ -115,6 +118,7 @@ async def _furnished(clusters: Mapping[str, Cluster], out: Path, inherited: Mapp
             **_secrets(dsns, clusters),
             "XDG_STATE_HOME": str(out / "state"),
         },
+        contract=contract,
         logs=out / "logs",
     )
 
@@ -138,14 +142,15 @@ def _addresses(ports: Mapping[str, str]) -> dict[str, str]:
 
 
 def _secrets(dsns: Mapping[str, str], clusters: Mapping[str, Cluster]) -> dict[str, str]:
-    payees = ",".join(f"{payee}={secrets.token_hex(16)}" for payee in ("social", "marketplace"))
+    payees = {payee: secrets.token_hex(16) for payee in ("social", "marketplace")}
     return {
         **{f"{service.upper()}_DSN": dsn for service, dsn in dsns.items()},
         "ALIH_SOURCE": clusters["source"].dsn("legacy", "alih"),
         "ALIH_TARGET": clusters["target"].dsn("marketplace", "alih"),
         "ALIH_CONTROL": clusters["control"].dsn(),
         "MARKETPLACE_TOKEN": secrets.token_urlsafe(24),
-        "PAYEE_KEYS": payees,
+        "PAYEE_KEYS": ",".join(f"{payee}={key}" for payee, key in payees.items()),
+        **{f"PAYEE_{payee.upper()}": key for payee, key in payees.items()},
     }
 
 
@@ -185,10 +190,17 @@ async def _answers(session: aiohttp.ClientSession, url: str, *, served: bool) ->
         return False
 
 
+async def set_faults(world: World, faults: Mapping[str, float]) -> None:
+    """From now on the provider makes these faults."""
+    url = f"http://{world.environment['DEMO_PROVIDER']}/sandbox/faults"
+    async with aiohttp.ClientSession() as session, session.post(url, json=dict(faults)) as answer:
+        answer.raise_for_status()
+
+
 async def grant(world: World) -> None:
     """What the two databases' administrators do: read what `alih check` asks for, and run it."""
     for side, admin in (("source", world.admins["legacy"]), ("target", world.admins["marketplace"])):
-        statements = await world.alih("check", str(CONTRACT), "--sql", side)
+        statements = await world.alih("check", "--sql", side)
         with psycopg.connect(admin, autocommit=True) as connection:
             connection.execute(statements.encode())
 

@@ -5,15 +5,17 @@ import json
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Never, TypeVar
 
 import typer
 from rich.console import Console
 
-from alih import __version__, faces
+from alih import __version__, faces, proving
 from alih.config import Environment
-from alih.errors import AlihError
+from alih.errors import AlihError, NeedsOperator, Refused
 from alih.model.projection import Direction
 from alih.model.side import Side
 
@@ -35,6 +37,13 @@ Contract = Annotated[Path, typer.Argument(help="the contract")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 DEFAULT = Path("alih.yaml")
 T = TypeVar("T")
+
+
+class Language(StrEnum):
+    """Languages that the report is written in."""
+
+    EN = "en"
+    ID = "id"
 
 
 @app.command()
@@ -80,9 +89,95 @@ def cutover(
     as_json: AsJson = False,
 ) -> None:
     """Move a cohort's tenants to the target, one hold each, while alih serve runs."""
-    answer = _run(faces.cutover(cohort, contract, _environment()))
-    _show(answer, as_json)
-    raise typer.Exit(answer["exit_code"])
+    _judge(faces.cutover(cohort, contract, _environment()), as_json)
+
+
+@app.command()
+def finish(
+    cohort: Annotated[str, typer.Argument(help="the cohort whose way back is closed")],
+    contract: Contract = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Close a cohort's way back: its money is explained to the last rupiah, its rows were found equal once more."""
+    _judge(faces.finish(cohort, contract, _environment()), as_json)
+
+
+@app.command()
+def trial(
+    contract: Contract = DEFAULT,
+    every: Annotated[str | None, typer.Option(help="go on until Ctrl-C, a round each `30s` or `5m`")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try a purchase in each cohort's test shop, from the promotion's link to the refund."""
+    every_s = None if every is None else _seconds(every)
+    failed = _run(proving.trial(contract, _environment(), every_s, partial(_show_line, as_json=as_json)))
+    raise typer.Exit(NeedsOperator.exit_code if failed else 0)
+
+
+@app.command()
+def trace(
+    order: Annotated[str, typer.Argument(help="the order's id")], contract: Contract = DEFAULT, as_json: AsJson = False
+) -> None:
+    """Where one order is recorded: gateway, owner, ledger, provider, invoice."""
+    _judge(proving.trace(contract, _environment(), order), as_json)
+
+
+@app.command()
+def audit(
+    contract: Contract = DEFAULT,
+    sample: Annotated[int, typer.Option(min=1, max=100_000, help="how many sales are traced")] = 200,
+    seed: Annotated[int, typer.Option(help="the same seed draws the same sales")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Trace a sample of the sales, and look for every sale in the wrong ledger."""
+    _judge(proving.audit(contract, _environment(), sample, seed), as_json)
+
+
+@app.command()
+def reconcile(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
+    """Match orders, charges, the provider's word and the books, by payee, shop and day, to the last rupiah."""
+    _judge(proving.reconcile(contract, _environment()), as_json)
+
+
+@app.command()
+def score(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
+    """How far the move is, by a formula that anybody can compute again from the evidence."""
+    _show(_run(proving.score(contract, _environment())), as_json)
+
+
+@app.command()
+def report(
+    contract: Contract = DEFAULT,
+    lang: Annotated[Language, typer.Option(help="its language")] = Language.EN,
+    output: Annotated[Path, typer.Option("--output", "-o", help="where to write it")] = Path("report.html"),
+) -> None:
+    """One page for an official, made from the evidence and nothing else."""
+    _write(output, _run(proving.report(contract, _environment(), lang.value)))
+
+
+evidence = typer.Typer(help="What was done and found, signed.", no_args_is_help=True)
+app.add_typer(evidence, name="evidence")
+
+
+@evidence.command()
+def export(
+    contract: Contract = DEFAULT,
+    output: Annotated[Path, typer.Option("--output", "-o", help="where to write it")] = Path("evidence.jsonl"),
+) -> None:
+    """Write the bundle that `alih-verify` checks: one file that needs neither alih nor its database."""
+    _write(output, _run(proving.export(contract, _environment())))
+
+
+@evidence.command()
+def checkpoint(contract: Contract = DEFAULT) -> None:
+    """Print the log's signed checkpoint, for somebody outside to keep."""
+    sys.stdout.write(_run(proving.checkpoint(contract, _environment())))
+
+
+@evidence.command()
+def key(contract: Contract = DEFAULT) -> None:
+    """Print the public key that a verifier has to know."""
+    out.print(_run(proving.public_key(contract, _environment())))
 
 
 @app.command()
@@ -113,6 +208,16 @@ def follow(direction: Direction, contract: Contract = DEFAULT) -> None:
 def adapter(contract: Contract = DEFAULT, listen: Annotated[str, typer.Option()] = "127.0.0.1:0") -> None:
     """Answer the front end's calls from the target; alih serve starts this itself."""
     _run(faces.adapter(contract, _environment(), listen))
+
+
+@app.command(hidden=True)
+def custody(
+    gate: Annotated[str, typer.Argument(help="host:port of the gate")],
+    contract: Contract = DEFAULT,
+    listen: Annotated[str, typer.Option()] = "127.0.0.1:0",
+) -> None:
+    """Keep payment notices and deliver them to their owner; alih serve starts this itself."""
+    _run(faces.custody(contract, _environment(), listen, gate))
 
 
 @app.callback(invoke_without_command=True)
@@ -180,6 +285,38 @@ async def _cancelled_by_sigterm(work: Coroutine[Any, Any, T]) -> T:
         task = tasks.create_task(work)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return task.result()
+
+
+def _judge(work: Coroutine[Any, Any, dict[str, Any]], as_json: bool) -> Never:
+    """Show what a command found; the exit code stands in it."""
+    document = _run(work)
+    _show(document, as_json)
+    raise typer.Exit(document["exit_code"])
+
+
+def _show_line(document: dict[str, Any], as_json: bool) -> None:
+    """One result of several: a line of JSON, or of text."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    else:
+        out.print(proving.trial_line(document))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as failure:
+        raise Refused(f"{path}: {failure.strerror}", remedy="name a file that can be written with --output") from None
+    out.print(f"wrote {path}")
+
+
+def _seconds(text: str) -> float:
+    """`30s` or `5m` in seconds."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    if text[-1:] not in units or not text[:-1].isdecimal():
+        raise Refused(f"--every {text} is no duration", remedy="write it as in 30s, 5m or 1h")
+    return float(int(text[:-1]) * units[text[-1]])
 
 
 def _show(document: dict[str, Any], as_json: bool) -> None:

@@ -4,7 +4,7 @@ Phases and owners are in the control database, so a conductor that died is follo
 was left half done. The streams run in processes of their own; this one is never in the way of a row.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from alih.gateway.routes import Destination, route_table
 from alih.model.cohorts import SHARED_COHORT, assign
 from alih.model.contract import Contract
 from alih.model.finding import Verdict
-from alih.model.phase import IN_TRANSIT, Copying, Following, Planned, Verified
+from alih.model.phase import IN_TRANSIT, Copying, Done, Following, Planned, Soaking, Verified
 from alih.model.projection import Direction
 from alih.model.side import SHARED, Side
 from alih.ports import Probe
@@ -25,6 +25,9 @@ from alih.postgres.fence import Fence
 from alih.postgres.line import Line
 from alih.steps.cohort import Convoy, cut_over_cohort
 from alih.steps.cutover import Aborted, Outcome, Road, recover
+
+Unexplained = Callable[[], Awaitable[Collection[str]]]
+"""The tenants whose money does not reconcile at this moment."""
 
 _LANES = 2  # tenants that are cut over side by side; more of them only wait for one another
 _LOOK_AGAIN_S = 5.0
@@ -38,6 +41,7 @@ class Routing:
     control: Control
     envoy: Envoy
     version: int
+    notices: str | None = None
 
     async def show(self, tracked: Sequence[str]) -> None:
         """List only what differs from the default.
@@ -54,7 +58,7 @@ class Routing:
         shared = {SHARED: Destination.TARGET if finished else Destination.GATE}
         self.version += 1
         listed = elsewhere | dict.fromkeys(tracked, Destination.GATE) | shared
-        await self.envoy.publish(route_table(self.version, default, listed))
+        await self.envoy.publish(route_table(self.version, default, listed, self.notices))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +73,15 @@ class Conductor:
     routes: Routing
     control: Control
     probe: Probe
+    unexplained: Unexplained
 
     async def prepare(self) -> Verdict:
         """Admit the tenants, mend what a dead conductor left, show the routes, copy, follow, verify.
 
         Rows that differ keep tenants from being cut over, and nobody from being served.
         """
-        cohorts = assign(self.contract.cohorts, self.tenants)
+        tried = self.contract.trial.test_tenants if self.contract.trial else {}
+        cohorts = assign(self.contract.cohorts, self.tenants, tried)
         without = dict.fromkeys((t for t in self.tenants if t not in cohorts), _NO_COHORT)
         await self.control.admit(without | dict(cohorts) | {SHARED: SHARED_COHORT})
         await self._recover()
@@ -102,6 +108,7 @@ class Conductor:
         async with self.engines[Direction.FORWARD].verifier() as verifier:
             verdict = await verifier.everything(staying)
             await verifier.record(verdict)
+        await self.control.record_verdict(verdict, Direction.FORWARD)
         if verdict.clean:
             await self.control.enter_all(Verified(str(verdict.position)), before=Following)
         return verdict
@@ -132,15 +139,54 @@ class Conductor:
         await self.control.answer(number, failure.exit_code, {"error": failure.message, "remedy": failure.remedy})
 
     async def _answer(self, kind: str, argument: str) -> dict[str, object]:
-        if kind != "cutover":
-            raise Refused(f"there is no command {kind}", remedy="see alih --help")
         tenants = await self.control.cohort(argument)
         if not tenants:
             raise Refused(f"cohort {argument} has no tenants", remedy="alih status lists the cohorts")
+        match kind:
+            case "cutover":
+                return await self._move(argument, tenants)
+            case "finish":
+                return await self._finish(argument, tenants)
+            case _:
+                raise Refused(f"there is no command {kind}", remedy="see alih --help")
+
+    async def _move(self, argument: str, tenants: Sequence[str]) -> dict[str, object]:
         await self._check_ready(argument, tenants)
         outcomes = await self._cut_over(tenants)
         aborted = {o.tenant: o.reason for o in outcomes if isinstance(o, Aborted)}
         return {"cohort": argument, "moved": len(outcomes) - len(aborted), "aborted": aborted}
+
+    async def _finish(self, cohort: str, tenants: Sequence[str]) -> dict[str, object]:
+        """Close the way back: every rupiah of the cohort is explained, and all its rows were found equal once more."""
+        soaking, done = await self.control.in_phase(Soaking), await self.control.in_phase(Done)
+        moved = set(await self.control.owned_by(Side.TARGET))
+        if away := set(tenants) - (moved & {*soaking, *done}):
+            raise Refused(
+                f"{len(away)} tenants of cohort {cohort} have not been moved",
+                remedy=f"alih cutover {cohort} moves them",
+            )
+        if unexplained := set(tenants) & set(await self.unexplained()):
+            raise NeedsOperator(
+                f"the money of {len(unexplained)} tenants of cohort {cohort} is not explained to the last rupiah",
+                remedy="alih reconcile names each difference; settle it between the operators, then run this again",
+            )
+        await self._found_equal_again(cohort, tenants)
+        finishing = [tenant for tenant in tenants if tenant in soaking]
+        for tenant in finishing:
+            owner = await self.control.owner(tenant)
+            await self.control.enter(tenant, Done(owner.side, owner.epoch))
+        return {"cohort": cohort, "finished": len(finishing), "aborted": {}}
+
+    async def _found_equal_again(self, cohort: str, tenants: Sequence[str]) -> None:
+        async with self.engines[Direction.REVERSE].verifier() as verifier:
+            verdict = await verifier.everything(tenants)
+            await verifier.record(verdict)
+        await self.control.record_verdict(verdict, Direction.REVERSE, scope=cohort)
+        if not verdict.clean:
+            raise NeedsOperator(
+                f"{len(verdict.findings)} rows of cohort {cohort} differ, {verdict.undecided} could not be decided",
+                remedy="see alih status --json for the rows' keys; mend the cause, then run this again",
+            )
 
     async def _check_ready(self, cohort: str, tenants: Sequence[str]) -> None:
         if unverified := set(tenants) & set(await self.control.in_phase(Planned, Copying, Following)):

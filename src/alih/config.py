@@ -34,6 +34,12 @@ class Environment:
             )
         return value
 
+    @property
+    def account(self) -> str:
+        """Whose account alih runs under, as the environment names it: for the record of who gave a command."""
+        named = (self.variables.get(name, "") for name in ("SUDO_USER", "LOGNAME", "USER"))
+        return next(filter(None, named), "unnamed")
+
     def state_dir(self, migration: str) -> Path:
         """The directory of one migration's state, made if need be and closed to others (mode 700)."""
         if not _MIGRATION.fullmatch(migration):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alih import app, running, serving
+from alih import app, keeping, running, serving
 from alih import contract as contracts
 from alih.app import Migration
 from alih.config import Environment
@@ -112,9 +112,23 @@ async def adapter(path: Path, environment: Environment, listen: str) -> None:
             await asyncio.Event().wait()
 
 
+async def custody(path: Path, environment: Environment, listen: str, gate: str) -> None:
+    await keeping.serve_custody(path, environment, listen, gate)
+
+
 async def cutover(cohort: str, path: Path, environment: Environment) -> dict[str, Any]:
-    """Ask alih serve to move a cohort and wait for its answer. Raises what serve answers with; `exit_code` in the
-    answer is 75 when tenants had to stay where they are."""
+    """Ask alih serve to move a cohort and wait for its answer; `exit_code` in the answer is 75 when tenants had to
+    stay where they are."""
+    return await _asked("cutover", cohort, path, environment)
+
+
+async def finish(cohort: str, path: Path, environment: Environment) -> dict[str, Any]:
+    """Ask alih serve to close the way back of a cohort, and wait for its answer."""
+    return await _asked("finish", cohort, path, environment)
+
+
+async def _asked(command: str, cohort: str, path: Path, environment: Environment) -> dict[str, Any]:
+    """Raises what serve answers with."""
     contract = contracts.load(path, environment.variables)
     if contract.tenant_entity is None:
         raise Refused("the contract has no tenants: nothing is cut over", remedy="add `tenant:` to the contract")
@@ -123,7 +137,7 @@ async def cutover(cohort: str, path: Path, environment: Environment) -> dict[str
         control = Control(await stack.enter_async_context(Line(dsns["control"], "the control database")))
         if not await control.led():
             raise NeedsOperator("alih serve is not running", remedy="start it, wait until it is ready, then run again")
-        code, answer = await _answered(control, await control.ask("cutover", cohort))
+        code, answer = await _answered(control, await control.ask(command, cohort, environment.account))
     if "error" in answer:
         raise _KINDS.get(code, Corrupt)(str(answer["error"]), remedy=str(answer["remedy"]))
     return {"exit_code": code} | answer
@@ -187,6 +201,9 @@ async def _verified(migration: Migration, direction: Direction) -> Verdict:
     async with migration.engine(direction).verifier() as verifier:
         verdict = await verifier.everything(tenants)
         await verifier.record(verdict)
+    if "control" in migration.dsns:
+        async with Line(migration.dsns["control"], "the control database") as line:
+            await Control(line).record_verdict(verdict, direction)
     return verdict
 
 

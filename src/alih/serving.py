@@ -8,18 +8,20 @@ import asyncio
 import socket
 import sys
 import time
+from collections.abc import Collection
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-from alih import app
+from alih import app, keeping, proving
 from alih.app import Migration
 from alih.conductor import Conductor, Routing
 from alih.config import Environment
 from alih.errors import NeedsOperator, Refused, Retryable
+from alih.gateway.bootstrap import Addresses, bootstrap
 from alih.gateway.envoy import Envoy
 from alih.gateway.gate import Gate, Limits
-from alih.gateway.routes import IdForm, bootstrap
+from alih.gateway.routes import IdForm
 from alih.model.contract import Gateway
 from alih.model.finding import Verdict
 from alih.model.projection import Direction
@@ -54,6 +56,7 @@ async def serve(path: Path, environment: Environment, say: Say) -> None:
         control = await _control(migration, stack)
         await control.install()
         lead = await _lead(migration, stack)
+        await keeping.install(migration, environment, await app.tenants(migration))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_keep_lead(lead))
             for direction in Direction:
@@ -128,7 +131,11 @@ async def _conductor(
     gate_address = await stack.enter_async_context(gate.serving())
     tasks.create_task(_keep_adapter(adapter, path, environment, migration.contract.name))
     await _listens(adapter)
-    envoy = await _envoy(migration, gateway, environment, adapter, gate_address, stack)
+    kept = keeping.keeping(migration.contract)
+    custody = None if kept.notices is None else _free_address()
+    await keeping.keep(migration, path, environment, gate_address, custody, tasks)
+    addresses = Addresses(adapter=adapter, gate=gate_address, custody=custody)
+    envoy = await _envoy(migration, gateway, environment, addresses, stack)
     tasks.create_task(_watch(envoy))
     holds = await _control(migration, stack)
     tasks.create_task(_record_holds(gate, holds))
@@ -138,10 +145,19 @@ async def _conductor(
         engines={direction: migration.engine(direction) for direction in Direction},
         control_dsn=migration.dsns["control"],
         gate=gate,
-        routes=Routing(owners, envoy, version=time.time_ns() // 1_000_000),
+        routes=Routing(owners, envoy, version=time.time_ns() // 1_000_000, notices=kept.notices),
         control=control,
         probe=NoProbe(),
+        unexplained=partial(_unexplained, migration),
     )
+
+
+async def _unexplained(migration: Migration) -> Collection[str]:
+    """The tenants whose money does not reconcile now; none, of a contract that does not describe sales."""
+    if migration.contract.sales is None:
+        return ()
+    async with proving.proofs(migration) as proof:
+        return await proof.unexplained()
 
 
 async def _barrier(migration: Migration, control: Control, stack: AsyncExitStack) -> ReadBarrier:
@@ -159,7 +175,11 @@ async def _streams_follow(migration: Migration) -> None:
 
 
 async def _envoy(
-    migration: Migration, gateway: Gateway, environment: Environment, adapter: str, gate: str, stack: AsyncExitStack
+    migration: Migration,
+    gateway: Gateway,
+    environment: Environment,
+    addresses: Addresses,
+    stack: AsyncExitStack,
 ) -> Envoy:
     directory = environment.state_dir(migration.contract.name) / "gateway"
     if not _is_free(gateway.listen):
@@ -167,7 +187,8 @@ async def _envoy(
             f"{gateway.listen} is taken by another program",
             remedy="stop that program, or give `gateway.listen` another port",
         )
-    config = bootstrap(gateway, directory=directory, adapter=adapter, gate=gate, ids=_id_form(migration))
+    sold = keeping.keeping(migration.contract).sold
+    config = bootstrap(gateway, directory=directory, ids=_id_form(migration), sold=sold, addresses=addresses)
     return await stack.enter_async_context(Envoy(directory, config))
 
 

@@ -35,6 +35,7 @@ NAMES = {
     "ALIH_SOURCE": "dbname=none", "ALIH_TARGET": "dbname=none", "ALIH_CONTROL": "dbname=none",
     "ALIH_GATEWAY": "127.0.0.1:8080", "ALIH_FRONT": "127.0.0.1:9001", "ALIH_LEGACY": "127.0.0.1:9002",
     "ALIH_MARKETPLACE": "127.0.0.1:9003", "MARKETPLACE_TOKEN": TOKEN,
+    "PROVIDER_URL": "http://127.0.0.1:9004", "PAYEE_SOCIAL": KEYS["social"], "PAYEE_MARKETPLACE": KEYS["marketplace"],
 }  # fmt: skip
 
 
@@ -85,7 +86,7 @@ class Shops:
 async def shops(databases: Databases) -> AsyncIterator[Shops]:
     """Seeded services: three shops; the provider pays after 50 ms and sends its notices to the legacy shop."""
     seed.create_schemas(legacy=databases.source, marketplace=databases.target, provider=databases.control)
-    seeded = seed.seed(databases.source, databases.target, shops=3, buyers=20, orders=60)
+    seeded = seed.seed(databases.source, databases.target, shops=3, test_shops=0, buyers=20, orders=60)
     own = socket.create_server(("127.0.0.1", 0))
     notice_base = f"http://127.0.0.1:{own.getsockname()[1]}"
     async with AsyncExitStack() as stack:
@@ -130,10 +131,35 @@ async def at_once(*calls: Any) -> list[tuple[int, Any]]:
     return [task.result() for task in tasks]
 
 
-def signed(charged: str, amount_idr: int, key: str) -> dict[str, str]:
-    """A notice of settlement, signed with `key`."""
+async def ordered(world: Shops, buyer: int, key: str, quantity: int = 1) -> str:
+    """Buy the shop's first product; returns the order's id."""
+    shop, headers = f"/api/shops/{world.shop.id}", {"X-Buyer-Id": str(buyer)}
+    item = {"product_id": str(world.shop.products[0].id), "quantity": quantity}
+    assert (await world.legacy.post(f"{shop}/cart/items", item, **headers))[0] == 200
+    status, order = await world.legacy.post(
+        f"{shop}/orders", {"address": ADDRESS}, **headers, **{"Idempotency-Key": key}
+    )
+    assert status == 201
+    return str(order["order_id"])
+
+
+async def paid(world: Shops, buyer: int, key: str, quantity: int = 1) -> str:
+    """Buy the shop's first product and wait until the legacy shop knows it paid; returns the order's id."""
+    order, me = await ordered(world, buyer, key, quantity), {"X-Buyer-Id": str(buyer)}
+    path = f"/api/shops/{world.shop.id}/orders/{order}"
+    assert (await world.legacy.post(f"{path}/payment", {"method": "qris"}, **me, **{"Idempotency-Key": key}))[0] == 200
+
+    async def settled() -> bool:
+        return bool((await world.legacy.get(path, **me))[1]["payment_status"] == "settlement")
+
+    await until(settled)
+    return order
+
+
+def signed(charged: str, amount_idr: int, key: str, status: str = "settlement") -> dict[str, str]:
+    """A notice that a charge has this status, signed with `key`."""
     amount = f"{amount_idr}.00"
-    told = {"order_id": charged, "status_code": "200", "gross_amount": amount, "transaction_status": "settlement"}
+    told = {"order_id": charged, "status_code": "200", "gross_amount": amount, "transaction_status": status}
     return told | {"transaction_id": "t-1", "signature_key": signature(charged, "200", amount, key)}
 
 

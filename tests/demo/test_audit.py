@@ -20,6 +20,7 @@ from tests.support.moved_shop import (
     SHOP,
     MovedShop,
     moved_shop,
+    refund,
     sale,
 )
 from tests.support.waiting import until
@@ -43,6 +44,7 @@ async def test_where_all_agree_there_is_nothing_to_find(shop: MovedShop) -> None
         "requests": {"total": 2, "succeeded": 2, "failed": 0, "refused": 0},
         "orders": {"told": 2, "recorded": 2, "lost": 0, "doubled": 0},
         "charges": {"attempted": 2, "doubled": 0, "unaccounted_idr": 0},
+        "refunds": {"told": 0, "recorded": 0, "different": 0},
         "past_orders": {"seeded": 1, "legacy": 1, "marketplace": 1},
         "stray_writes": 0,
         "hosts_visited": 1,
@@ -71,7 +73,7 @@ async def test_one_rupiah_off_is_named(shop: MovedShop) -> None:
     audited = await shop.audited()
     assert set(map(str, audited.findings)) == {
         f"order amount {FIRST}: told {PRICE_IDR} rupiah, recorded {PRICE_IDR + 1}",
-        f"order differs {FIRST}: shop, amount or payment differ between the sides",
+        f"order differs {FIRST}: shop, amount, payment or refunds differ between the sides",
     }
     assert audited.figures["orders"] == {"told": 2, "recorded": 1, "lost": 0, "doubled": 0}
 
@@ -87,7 +89,7 @@ async def test_a_second_charge_for_one_attempt_is_doubled_and_its_money_unaccoun
 
 
 async def test_a_booking_made_twice_is_doubled_and_its_money_unaccounted(shop: MovedShop) -> None:
-    shop.marketplace("ALTER TABLE journal_entries DROP CONSTRAINT journal_entries_order_id_event_account_key")
+    shop.marketplace("DROP INDEX journal_settles_once")
     shop.marketplace(
         """INSERT INTO journal_entries (order_id, merchant_id, channel, event, account, side, amount_idr, booked_at)
            SELECT order_id, merchant_id, channel, event, account, side, amount_idr, booked_at
@@ -145,7 +147,7 @@ async def test_a_past_order_that_is_missing_or_changed_is_named_with_its_side(sh
     audited = await shop.audited()
     assert set(map(str, audited.findings)) == {
         f"past order amount {PAST}: {PRICE_IDR} rupiah before, 1 at legacy now",
-        f"order differs {PAST}: shop, amount or payment differ between the sides",
+        f"order differs {PAST}: shop, amount, payment or refunds differ between the sides",
     }
     shop.marketplace("UPDATE trade_orders SET channel = 'marketplace' WHERE order_id = %(order)s", sale(PAST, 1))
     audited = await shop.audited()
@@ -192,6 +194,53 @@ async def test_a_charge_of_another_amount_or_unsettled_is_unaccounted(shop: Move
         ("charge unsettled", str(SECOND)),
         ("money unaccounted", str(SECOND)),
     }
+
+
+async def test_two_equal_refunds_are_two_and_their_money_is_accounted(shop: MovedShop) -> None:
+    for number in (SECOND * 10, SECOND * 10 + 1):
+        shop.give_back(refund(SECOND, number, 1000))
+        shop.tell_refund(refund(SECOND, number, 1000))
+    audited = await shop.audited()
+    assert [str(finding) for finding in audited.findings] == []
+    assert audited.figures["refunds"] == {"told": 2, "recorded": 2, "different": 0}
+    shop.tell_refund(refund(SECOND, SECOND * 10, 1000))
+    assert set(map(str, (await shop.audited()).findings)) == {
+        f"refund lost {SECOND * 10}: told for 2 attempts, which is one refund for all of them"
+    }
+
+
+async def test_a_refund_that_only_the_provider_knows_is_unaccounted(shop: MovedShop) -> None:
+    shop.give_back(refund(FIRST, 7, 1000), "provider")
+    shop.tell_refund(refund(FIRST, 7, 1000))
+    audited = await shop.audited()
+    assert set(map(str, audited.findings)) == {
+        "refund lost 7: told to a shopper, not recorded at marketplace",
+        f"refunds differ {FIRST}: 1 given back by the provider, 0 recorded, or of other amounts",
+        f"money unaccounted {FIRST}: {PRICE_IDR - 1000} rupiah received, {PRICE_IDR} booked by its owner",
+    }
+    assert audited.figures["refunds"] == {"told": 1, "recorded": 0, "different": 1}
+
+
+async def test_a_refund_that_one_side_alone_recorded_is_named(shop: MovedShop) -> None:
+    shop.give_back(refund(FIRST, 7, 1000), "provider", "marketplace")
+    assert set(map(str, (await shop.audited()).findings)) == {
+        f"order differs {FIRST}: shop, amount, payment or refunds differ between the sides"
+    }
+
+
+async def test_what_trials_buy_is_asked_by_nobody_and_checked_all_the_same(shop: MovedShop) -> None:
+    tried = sale(SECOND + 1, 3)
+    for keeper in Keeper:
+        shop.record(keeper, tried)
+    assert {kind for kind, _ in named((await shop.audited()).findings)} == {
+        "order unasked",
+        "stock",
+        "money unaccounted",
+    }
+    audited = await shop.audited(test_shops=[str(SHOP)])
+    assert named(audited.findings) == {("money unaccounted", str(SECOND + 1))}
+    shop.provider(CHARGE, tried)
+    assert (await shop.audited(test_shops=[str(SHOP)])).findings == ()
 
 
 async def test_what_others_found_fails_the_audit_too(shop: MovedShop) -> None:

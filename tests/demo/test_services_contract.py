@@ -85,6 +85,8 @@ class Journey:
         await self.post("notice", f"{shop}/payments/notices", told)
         assert placed["total_amount"] == f"{product.price_idr * 2}.00"
         await self.get("paid", order, **me)
+        await self.post("refund", f"{order}/refunds", {"amount": "1000.00", "reason": "pecah"}, **keyed)
+        await self.get("refunded", order, **me)
         await self.get("invoice", placed["invoice_url"])
         await self.get("mine", "/api/me/orders?limit=3", **me)
         profile = {"name": "Ani", "phone": "+62811", "email": "ani@example.com", "city": "Solo"}

@@ -3,23 +3,11 @@
 import psycopg
 import pytest
 
-from tests.demo.services import ADDRESS, KEYS, Shops, at_once, query, shops, signed
+from tests.demo.services import ADDRESS, KEYS, at_once, ordered, query, shops, signed
 from tests.support.databases import Databases
 from tests.support.waiting import until
 
 BALANCE = "SELECT sum(debit), sum(credit), count(*) FROM ledger WHERE order_id = %s"
-
-
-async def ordered(world: Shops, buyer: int, key: str, quantity: int = 1) -> str:
-    """Buy the shop's first product; returns the order's id."""
-    shop, headers = f"/api/shops/{world.shop.id}", {"X-Buyer-Id": str(buyer)}
-    item = {"product_id": str(world.shop.products[0].id), "quantity": quantity}
-    assert (await world.legacy.post(f"{shop}/cart/items", item, **headers))[0] == 200
-    status, order = await world.legacy.post(
-        f"{shop}/orders", {"address": ADDRESS}, **headers, **{"Idempotency-Key": key}
-    )
-    assert status == 201
-    return str(order["order_id"])
 
 
 @pytest.mark.anyio

@@ -6,7 +6,19 @@ from decimal import Decimal
 import psycopg
 import pytest
 
-from tests.demo.services import ADDRESS, KEYS, Shops, at_once, move, move_all, projections, query, shops, signed
+from tests.demo.services import (
+    ADDRESS,
+    KEYS,
+    Shops,
+    at_once,
+    move,
+    move_all,
+    paid,
+    projections,
+    query,
+    shops,
+    signed,
+)
 from tests.support.databases import Databases
 
 BALANCE = "SELECT sum(CASE side WHEN 1 THEN amount_idr ELSE -amount_idr END), count(*) FROM journal_entries"
@@ -15,6 +27,7 @@ BALANCE = "SELECT sum(CASE side WHEN 1 THEN amount_idr ELSE -amount_idr END), co
 @pytest.mark.anyio
 async def test_what_crossed_comes_back_as_it_was(databases: Databases) -> None:
     async with shops(databases) as world:
+        await refunded(world)
         await move_all(world)
         compiled = await projections(world.legacy_dsn, world.marketplace_dsn)
         columns = {p.entity: sorted(a.column for a in p.assignments) for p in compiled.reverse}
@@ -32,8 +45,51 @@ async def test_what_crossed_comes_back_as_it_was(databases: Databases) -> None:
                 move(legacy, projection, marketplace)
         after = {p.entity: _rows(world.legacy_dsn, p.writes.name, columns[p.entity]) for p in compiled.reverse}
         assert own == [(34,)]
-        assert {name: len(rows) for name, rows in before.items()}["orders"] == 60
+        crossed = {name: len(rows) for name, rows in before.items()}
+        assert (crossed["orders"], crossed["refunds"]) == (61, 1)
         assert after == before
+
+
+async def refunded(world: Shops) -> str:
+    """Buy, pay and get a fourth back at the legacy shop; returns the order's id."""
+    buyer = world.seeded.buyers[0]
+    order = await paid(world, buyer, "back")
+    asked = {"amount": f"{world.shop.products[0].price_idr // 4}.00", "reason": "pecah"}
+    headers = {"X-Buyer-Id": str(buyer), "Idempotency-Key": "back"}
+    path = f"/api/shops/{world.shop.id}/orders/{order}/refunds"
+    assert (await world.legacy.post(path, asked, **headers))[1]["status"] == "settled"
+    return order
+
+
+@pytest.mark.anyio
+async def test_a_refund_begun_before_the_move_is_the_same_one_after_it(databases: Databases) -> None:
+    async with shops(databases) as world:
+        order, part = await refunded(world), world.shop.products[0].price_idr // 4
+        await move_all(world)
+        path = f"/v2/fs/{world.merchant}/order/{order}"
+        me = {"X-User-Id": str(world.seeded.buyers[0])}
+        asked = {"amount_idr": part, "reason": "pecah"}
+        answers = [
+            await world.marketplace.post(f"{path}/refund", asked, **me, **{"Idempotency-Key": key})
+            for key in ("back", "new", "new")
+        ]
+        given = [body["data"]["refund_id"] for _, body in answers]
+        assert given[0] < 7_000_000_000 < given[1] == given[2]
+        assert {body["data"]["state"] for _, body in answers} == {2}
+        assert (await world.marketplace.get(path, **me))[1]["data"]["payment_state"] == 4
+        # The old payee collected the money, and gives both parts back.
+        assert query(world.provider_dsn, "SELECT account, transaction_status FROM charges") == [
+            ("social", "partial_refund")
+        ]
+        assert query(world.provider_dsn, "SELECT refund_key, amount FROM refunds ORDER BY refund_id") == [
+            (f"REFUND-{refund_id}", part) for refund_id in given[:2]
+        ]
+        assert query(world.marketplace_dsn, f"{BALANCE} WHERE order_id = %s", order) == [(0, 9)]
+        rest = world.shop.products[0].price_idr - 2 * part
+        too_much = await world.marketplace.post(
+            f"{path}/refund", asked | {"amount_idr": rest + 1}, **me, **{"Idempotency-Key": "more"}
+        )
+        assert (too_much[0], too_much[1]["error"]["code"]) == (409, "not_refundable")
 
 
 def _rows(dsn: str, table: str, columns: list[str]) -> list[tuple[object, ...]]:

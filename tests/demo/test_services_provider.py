@@ -32,14 +32,17 @@ async def test_an_order_is_charged_once(databases: Databases) -> None:
 @pytest.mark.anyio
 async def test_the_social_app_leads_to_products_on_its_own_host(databases: Databases) -> None:
     seed.create_schemas(legacy=databases.source, marketplace=databases.target, social=databases.control)
-    seeded = seed.seed(databases.source, databases.target, databases.control, shops=3, buyers=5, orders=5)
+    seeded = seed.seed(databases.source, databases.target, databases.control, shops=3, test_shops=1, buyers=5, orders=5)
     async with (
         serving(social_app(dsn=databases.control, buyer=seeded.buyers[0])) as url,
         aiohttp.ClientSession(url) as session,
     ):
         async with session.get("/api/feed") as response:
             promotions = (await response.json())["promotions"]
-        assert [promotion["shop_id"] for promotion in promotions] == [str(shop.id) for shop in seeded.shops]
+        assert [promotion["shop_id"] for promotion in promotions] == [str(shop.id) for shop in seeded.shops[:2]]
+        assert seeded.test_shops == (seeded.shops[2].id,)
+        async with session.get("/p/3", allow_redirects=False) as response:  # the test shop's, in no feed
+            assert response.headers["Location"].startswith(f"/#/shops/{seeded.test_shops[0]}/products/")
         for promotion in promotions:
             async with session.get(promotion["link"], allow_redirects=False) as response:
                 product = f"/#/shops/{promotion['shop_id']}/products/{promotion['product_id']}"

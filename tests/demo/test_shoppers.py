@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from demo.shoppers import Shoppers, Summary, compare_shapes
-from tests.support.little_shop import LittleShop, serving
+from demo.shoppers import Shoppers, Summary, compare_shapes, journey
+from tests.support.little_shop import PAID, LittleShop, serving
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +74,7 @@ async def test_an_honest_shop_fails_nothing_and_every_order_told_ends_paid(tmp_p
 async def test_the_diary_names_every_call_by_its_template(tmp_path: Path) -> None:
     running, summary = await shop_until(LittleShop(), tmp_path / "diary.jsonl")
     templates = {line["call"] for line in running.lines("request")}
-    assert len(templates) == 15
+    assert len(templates) == 16
     assert templates == summary.latency_ms["before"].keys()
 
 
@@ -91,6 +92,8 @@ async def test_some_checkouts_and_payments_are_repeated_under_their_key(tmp_path
     [
         (LittleShop(fresh_order_for_each_key=True), "another order for the same key"),
         (LittleShop(fresh_charge_for_each_key=True), "another charge for the same key"),
+        (LittleShop(fresh_refund_for_each_key=True), "another refund for the same key"),
+        (LittleShop(forgets_refunds=True), "money was given back, and the order does not show it"),
         (LittleShop(forgets_orders=True), "an order that was told is missing"),
         (LittleShop(miscounts=True), "the order's amount is not the cart's"),
     ],
@@ -102,6 +105,36 @@ async def test_an_answer_that_contradicts_an_earlier_one_is_a_failed_request(
     assert {line["why"] for line in running.lines("contradiction")} == {why}
     assert summary.failed == len(running.lines("contradiction"))
     assert summary.requests - summary.succeeded == summary.failed
+
+
+async def test_equal_parts_of_some_payments_are_asked_back_and_each_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journey, "PARTS", ((4, 4),))
+    shop = LittleShop()
+    running, summary = await shop_until(shop, tmp_path / "diary.jsonl", lambda shoppers: shoppers.live().refunds >= 8)
+    told = running.lines("refund")
+    assert summary.failed == 0
+    assert summary.refunds == len(told) == len({line["refund_id"] for line in told}) == len(shop.refunds)
+    assert {line["key"] for line in told} == set(shop.refunds)
+    equal = Counter((line["order_id"], line["amount_idr"]) for line in told)
+    assert set(equal.values()) == {2}
+
+
+async def test_a_payment_that_takes_its_time_is_waited_for_also_after_the_shop_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journey, "LOOKS", [0.01] * 3)
+    shop = LittleShop(slow_buyers=True)
+    async with load(shop, tmp_path / "diary.jsonl") as running:
+        await until(lambda: running.shoppers.live().charges >= 2)
+        running.stop.set()
+        await until(lambda: all(shop.looks[order] > len(journey.LOOKS) for order in shop.orders))
+        assert running.shoppers.live().paid == 0
+        for order in shop.orders.values():
+            order.update(PAID)
+    assert running.summary is not None
+    assert running.summary.paid == running.summary.orders == len(shop.orders)
 
 
 async def test_a_redirect_to_another_host_is_named_and_not_followed(tmp_path: Path) -> None:

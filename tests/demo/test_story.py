@@ -12,15 +12,19 @@ from rich.console import Console
 
 from alih.config import Environment
 from demo import audit
+from demo.seed.legacy import FIRST_ID
 from demo.shoppers import Shoppers
 from demo.story.ending import conclude, result
 from demo.story.screen import View
-from demo.story.story import Ending, Script, tell
+from demo.story.story import FAULTS, Ending, Script, tell
 from demo.story.world import World, started
 from tests.support.little_shop import LittleShop, serving
+from tests.support.story_contract import TRIED, write_contract
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
+
+SHOPS = 33
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Told:
 
     async def audited(self, diary: str = "diary.jsonl") -> Ending:
         """The same ending, audited again."""
-        again = await audit.audit(self.out / diary, self.world.stores, self.opening)
+        tests = [str(shop) for shop in range(FIRST_ID + SHOPS - 3, FIRST_ID + SHOPS)]
+        again = await audit.audit(self.out / diary, self.world.stores, self.opening, test_shops=tests)
         return replace(self.ending, audit=again)
 
     def said(self, ending: Ending) -> tuple[int, list[str]]:
@@ -57,16 +62,22 @@ async def _write_on_the_losing_side(world: World) -> None:
 async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
     out = tmp_path_factory.mktemp("demo")
     # Other tests may keep the machine busy: the hold's bound is the hold budget here, not the demo's.
+    contract = out / "alih.yaml"
     script = Script(
-        shops=12,
+        shops=SHOPS,
         past_orders=300,
-        rate=40.0,
-        still_s=12.0,
+        rate=80.0,
+        still_s=5.0,
         least_requests=500,
+        least_orders=300,
+        audited=200,
+        cohorts=write_contract(contract, shops=SHOPS, cohorts=10),
+        tried=TRIED,
+        faults=FAULTS,
         hold_p99_ms=5_000.0,
         closing=_write_on_the_losing_side,
     )
-    async with started(out, Environment.of_process().variables) as world:
+    async with started(out, Environment.of_process().variables, contract) as world:
         ending = await tell(world, View(), out, script)
         yield Told(world, ending, audit.Opening.load(out / "opening.json"), out)
 
@@ -76,7 +87,7 @@ async def test_only_the_write_on_the_losing_side_is_named(told: Told) -> None:
     assert (code, named) == (1, ["stray write forward: forward: 1 writes on the side that does not own the tenant"])
     figures = result(told.ending)
     assert figures["stray_writes"] == 1
-    assert figures["tenants"] == {"total": 12, "moved": 12}
+    assert figures["tenants"] == {"total": SHOPS, "moved": SHOPS}
     assert figures["hosts_visited"] == 1
     assert figures["requests"]["failed"] == 0
 

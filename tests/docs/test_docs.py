@@ -28,6 +28,21 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "Where the tenant is found": (shape.TenantFromShape,),
     "An operation": (shape.OperationShape,),
     "A value": (shape.ValueShape, shape.EachShape, shape.FixedShape),
+    "Sales": (shape.SalesShape,),
+    "Orders": (shape.OrdersShape,),
+    "Charges": (shape.ChargesShape,),
+    "Refunds": (shape.RefundsShape,),
+    "Books": (shape.BooksShape,),
+    "Payments": (shape.PaymentsShape,),
+    "Payees": (shape.PayeesShape,),
+    "A payee": (shape.PayeeShape,),
+    "The trial": (shape.TrialShape,),
+    "A step": (shape.StepShape,),
+    "A part": (shape.CutShape,),
+    "The rules": (shape.RulesShape,),
+    "Weights": (shape.WeightsShape,),
+    "An article": (shape.ArticleShape,),
+    "In both languages": (shape.AsksShape,),
 }
 WITHOUT_KEYS = {"Shape", "ObjectShape"}  # the base, and a mapping of free names
 

@@ -1,5 +1,6 @@
 """A shop small enough to hold in memory, honest unless told to lie: the other end for tests of the shoppers."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 PRICE_IDR = 145_000
+PAID = {"status": "AWAITING_SHIPMENT", "payment_status": "settlement"}
 
 
 @dataclass
@@ -18,6 +20,9 @@ class LittleShop:
     invoice_link: str = ""
     fresh_order_for_each_key: bool = False
     fresh_charge_for_each_key: bool = False
+    fresh_refund_for_each_key: bool = False
+    forgets_refunds: bool = False
+    slow_buyers: bool = False
     forgets_orders: bool = False
     miscounts: bool = False
     sold_out: bool = False
@@ -25,6 +30,9 @@ class LittleShop:
     extra_field: bool = False
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    refunds: dict[str, str] = field(default_factory=dict)
+    given: int = 0
+    looks: Counter[str] = field(default_factory=Counter)
     carts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     cities: dict[str, str] = field(default_factory=dict)
 
@@ -86,6 +94,7 @@ class LittleShop:
             "shop_id": shop,
             "buyer": buyer,
             "status": "UNPAID",
+            "payment_status": None,
             "total_amount": "1000.00" if self.miscounts else self._total(items),
             "items": items,
             "invoice_url": self.invoice_link or f"{path}/invoice",
@@ -93,14 +102,27 @@ class LittleShop:
 
     async def pay(self, request: web.Request) -> web.Response:
         order = self.orders[request.match_info["order"]]
-        order["status"] = "AWAITING_SHIPMENT"
+        if not self.slow_buyers:
+            order |= PAID
         charges = order.setdefault("charges", [])
         if not charges or self.fresh_charge_for_each_key:
             charges.append(f"{order['order_id']}-{len(charges)}")
         charge = {"charge_id": charges[-1], "order_id": order["order_id"], "gross_amount": order["total_amount"]}
         return web.json_response(charge | {"transaction_status": "pending"})
 
+    async def refund(self, request: web.Request) -> web.Response:
+        order, asked = self.orders[request.match_info["order"]], await request.json()
+        key = request.headers["Idempotency-Key"]
+        if key not in self.refunds or self.fresh_refund_for_each_key:
+            self.refunds[key] = f"{order['order_id']}-{self.given}"
+            self.given += 1
+        if not self.forgets_refunds:
+            order["payment_status"] = "partial_refund"
+        given = {"refund_id": self.refunds[key], "order_id": order["order_id"], "amount": asked["amount"]}
+        return web.json_response(given | {"status": "settled"})
+
     async def order(self, request: web.Request) -> web.Response:
+        self.looks[request.match_info["order"]] += 1
         return web.json_response(self.orders[request.match_info["order"]])
 
     async def invoice(self, request: web.Request) -> web.Response:
@@ -132,6 +154,7 @@ class LittleShop:
         app.router.add_get(f"{shop}/cart", self.cart)
         app.router.add_post(f"{shop}/orders", self.checkout)
         app.router.add_post(f"{shop}/orders/{{order}}/payment", self.pay)
+        app.router.add_post(f"{shop}/orders/{{order}}/refunds", self.refund)
         app.router.add_get(f"{shop}/orders/{{order}}", self.order)
         app.router.add_get(f"{shop}/orders/{{order}}/invoice", self.invoice)
         app.router.add_get("/api/me/orders", self.my_orders)

@@ -3,6 +3,7 @@
 Tests of the audit spoil one thing in it and expect that thing, and nothing else, to be named.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString
@@ -59,8 +60,33 @@ MARKETPLACE_ORDER: tuple[LiteralString, ...] = (
     "INSERT INTO request_keys VALUES (7000000009, %(key)s, 'checkout', %(channel)s, %(order)s, NULL, now())",
 )
 CHARGE: LiteralString = """
-    INSERT INTO charges (order_id, idempotency_key, account, payment_type, gross_amount, transaction_status)
-    VALUES (%(reference)s, %(reference)s, 'social', 'bank_transfer', %(idr)s, 'settlement')"""
+    INSERT INTO charges (order_id, account, payment_type, gross_amount, transaction_status)
+    VALUES (%(reference)s, 'social', 'bank_transfer', %(idr)s, 'settlement')"""
+
+REFUND: dict[str, tuple[LiteralString, ...]] = {
+    "legacy": (
+        """INSERT INTO refunds VALUES (%(refund)s, %(order)s, %(key)s, %(idr)s, '', 'settled', 1702339200)""",
+        """INSERT INTO ledger (entry_id, order_id, shop_id, event, refund_id, account, debit, credit, create_time)
+           VALUES (%(refund)s * 2, %(order)s, 1000000001, 'REFUND', %(refund)s, 'CLEARING', 0, %(idr)s, 1702339200),
+                  (%(refund)s * 2 + 1, %(order)s, 1000000001, 'REFUND', %(refund)s, 'SELLER_PAYABLE', %(idr)s, 0,
+                   1702339200)""",
+    ),
+    "marketplace": (
+        "INSERT INTO payment_refunds VALUES (%(refund)s, %(order)s, %(key)s, %(idr)s, '', 2, now())",
+        """INSERT INTO journal_entries
+           VALUES (%(refund)s * 2, %(order)s, 7000000009, 'social', 20, 1100, 2, %(idr)s, now(), %(refund)s),
+                  (%(refund)s * 2 + 1, %(order)s, 7000000009, 'social', 20, 2100, 1, %(idr)s, now(), %(refund)s)""",
+    ),
+    "provider": (
+        "INSERT INTO refunds (order_id, refund_key, amount, reason) VALUES (%(reference)s, %(key)s, %(idr)s, '')",
+    ),
+}
+
+
+def refund(order: int, number: int, idr: int) -> dict[str, Any]:
+    """The values of one refund of an order."""
+    names = {"reference": f"ORDER-{order}", "key": f"REFUND-{number}"}
+    return names | {"order": order, "refund": number, "idr": idr}
 
 
 def sale(order: int, quantity: int, *, sold: bool = True, channel: str = "social") -> dict[str, Any]:
@@ -92,6 +118,19 @@ class MovedShop:
         dsn = self.stores.legacy if keeper is Keeper.LEGACY else self.stores.marketplace
         for query in LEGACY_ORDER if keeper is Keeper.LEGACY else MARKETPLACE_ORDER:
             _execute(dsn, query, values)
+
+    def give_back(self, values: dict[str, Any], *where: str) -> None:
+        """Write a refund into the books of `where`, or of all three."""
+        for name in where or REFUND:
+            for query in REFUND[name]:
+                _execute(getattr(self.stores, name), query, values)
+
+    def tell_refund(self, values: dict[str, Any]) -> None:
+        """A shopper was told of this refund."""
+        ids = {"order_id": str(values["order"]), "refund_id": str(values["refund"])}
+        line = json.dumps({"kind": "refund", **ids, "amount_idr": values["idr"], "key": "k"})
+        with self.diary_path.open("a", encoding="utf-8") as diary:
+            diary.write(f"{line}\n")
 
     async def audited(self, **given: Any) -> Audit:
         assert self.before is not None

@@ -1,6 +1,6 @@
 """The shop's API as the front end knows it: ids and money as strings, times in Unix seconds."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.applications import Starlette
@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from demo.services import shop
+from demo.services.payments import Amount, rupiah
 from demo.services.shop import Address, buying, shown
 from demo.services.web import ApiError, Row, answer, db, page_size, parsed, service
 
@@ -26,6 +27,11 @@ class Checkout(msgspec.Struct):
 
 class Payment(msgspec.Struct):
     method: Literal["va", "qris"]
+
+
+class Refund(msgspec.Struct):
+    amount: Amount
+    reason: Annotated[str, msgspec.Meta(max_length=255)]
 
 
 class Profile(msgspec.Struct):
@@ -74,6 +80,13 @@ async def pay(request: Request) -> Response:
     return answer(begun)
 
 
+async def refund(request: Request) -> Response:
+    asked = await parsed(request, Refund)
+    made = await shop.refund(request, rupiah(asked.amount), asked.reason)
+    ids = {name: str(made[name]) for name in ("refund_id", "order_id")}
+    return answer(ids | {"amount": f"{made['amount']}.00", "status": made["status"]})
+
+
 async def notice(request: Request) -> Response:
     return answer(await shop.take_notice(request))
 
@@ -97,6 +110,7 @@ ROUTES = [
     Route("/api/shops/{shop:int}/orders", check_out, methods=["POST"]),
     Route("/api/shops/{shop:int}/orders/{order:int}", show_order),
     Route("/api/shops/{shop:int}/orders/{order:int}/payment", pay, methods=["POST"]),
+    Route("/api/shops/{shop:int}/orders/{order:int}/refunds", refund, methods=["POST"]),
     Route("/api/shops/{shop:int}/orders/{order:int}/invoice", shop.invoice),
     Route("/api/shops/{shop:int}/payments/notices", notice, methods=["POST"]),
     Route("/api/me/orders", my_orders),

@@ -71,7 +71,10 @@ WHERE order_id = %(order)s AND shop_id = %(shop)s AND buyer_id = %(buyer)s FOR U
 
 -- name: charge
 SELECT charge_id, order_id, payee, method, method AS pays_by, amount::bigint AS amount, provider_order_id AS reference,
-       transaction_id, va_number, qr_string, charges.status, shop_id
+       transaction_id, va_number, qr_string, charges.status, shop_id, shop_id AS shop,
+       charges.status IN ('settlement', 'partial_refund', 'refund') AS paid,
+       (SELECT coalesce(sum(amount), 0)::bigint FROM refunds
+        WHERE refunds.order_id = charges.order_id AND status <> 'refused') AS promised
 FROM charges JOIN orders USING (order_id) WHERE order_id = %(order)s
 
 -- name: new_charge
@@ -90,21 +93,74 @@ UPDATE charges SET transaction_id = %(transaction_id)s, va_number = %(va_number)
 WHERE charge_id = %(charge_id)s
 
 -- name: charge_of_notice
-SELECT payee, amount::bigint AS amount FROM charges JOIN orders USING (order_id)
-WHERE provider_order_id = %(reference)s AND shop_id = %(shop)s
+SELECT charge_id, order_id, shop_id AS shop, payee, amount::bigint AS amount, provider_order_id AS reference
+FROM charges JOIN orders USING (order_id) WHERE provider_order_id = %(reference)s AND shop_id = %(shop)s
+
+-- name: lock_sale
+SELECT order_id FROM orders WHERE order_id = %(order_id)s FOR UPDATE
 
 -- name: settle
 UPDATE charges SET status = 'settlement', settle_time = %(now)s
-WHERE provider_order_id = %(reference)s AND status = 'pending' RETURNING order_id, amount::bigint AS amount
+WHERE charge_id = %(charge_id)s AND status = 'pending' RETURNING charge_id
 
 -- name: mark_paid
-UPDATE orders SET status = 'AWAITING_SHIPMENT', paid_time = %(now)s WHERE order_id = %(order)s AND status = 'UNPAID'
+UPDATE orders SET status = 'AWAITING_SHIPMENT', paid_time = %(now)s
+WHERE order_id = %(order_id)s AND status = 'UNPAID'
 
 -- name: book
 INSERT INTO ledger (order_id, shop_id, event, account, debit, credit, create_time)
-VALUES (%(order)s, %(shop)s, 'SETTLEMENT', 'CLEARING', %(amount)s, 0, %(now)s),
-       (%(order)s, %(shop)s, 'SETTLEMENT', 'SELLER_PAYABLE', 0, %(amount)s - %(fee)s, %(now)s),
-       (%(order)s, %(shop)s, 'SETTLEMENT', 'PLATFORM_FEE', 0, %(fee)s, %(now)s)
+VALUES (%(order_id)s, %(shop)s, 'SETTLEMENT', 'CLEARING', %(amount)s, 0, %(now)s),
+       (%(order_id)s, %(shop)s, 'SETTLEMENT', 'SELLER_PAYABLE', 0, %(amount)s - %(fee)s, %(now)s),
+       (%(order_id)s, %(shop)s, 'SETTLEMENT', 'PLATFORM_FEE', 0, %(fee)s, %(now)s)
+
+-- name: give_up
+WITH ended AS (
+    UPDATE charges SET status = CASE WHEN %(expired)s THEN 'expire' ELSE 'cancel' END
+    WHERE charge_id = %(charge_id)s AND status = 'pending' RETURNING order_id
+), cancelled AS (
+    UPDATE orders SET status = 'CANCELLED' FROM ended
+    WHERE orders.order_id = ended.order_id AND status = 'UNPAID' RETURNING orders.order_id
+)
+UPDATE stock SET on_hand = on_hand + quantity FROM order_lines JOIN cancelled USING (order_id)
+WHERE stock.product_id = order_lines.product_id
+
+-- name: new_refund
+-- What the provider calls it follows from its id, so a retried attempt is the same attempt.
+WITH new AS (
+    INSERT INTO refunds (refund_id, order_id, refund_key, amount, reason, status, create_time)
+    SELECT id, %(order)s, 'REFUND-' || id, %(amount)s, %(reason)s, 'pending', %(now)s
+    FROM nextval('refunds_refund_id_seq') AS id RETURNING refund_id
+)
+INSERT INTO idempotency (shop_id, key, kind, order_id, refund_id, create_time)
+SELECT %(shop)s, %(key)s, 'refund', %(order)s, refund_id, %(now)s FROM new
+
+-- name: known_refund
+SELECT refund_id, refunds.order_id, refund_key, amount::bigint AS amount, reason, status, status = 'pending' AS pending
+FROM idempotency JOIN refunds USING (refund_id) WHERE shop_id = %(shop)s AND key = %(key)s AND kind = 'refund'
+
+-- name: refuse_refund
+UPDATE refunds SET status = 'refused' WHERE refund_id = %(refund_id)s AND status = 'pending'
+
+-- name: given_back
+SELECT coalesce(sum(amount), 0)::bigint AS given_back FROM refunds
+WHERE order_id = %(order_id)s AND status = 'settled'
+
+-- name: settle_refund
+INSERT INTO refunds (order_id, refund_key, amount, reason, status, create_time)
+VALUES (%(order_id)s, %(refund_key)s, %(amount)s, %(reason)s, 'settled', %(now)s)
+ON CONFLICT (order_id, refund_key) DO UPDATE SET status = 'settled' WHERE refunds.status <> 'settled'
+RETURNING refund_id
+
+-- name: book_refund
+INSERT INTO ledger (order_id, shop_id, event, refund_id, account, debit, credit, create_time)
+SELECT %(order_id)s, %(shop)s, 'REFUND', %(refund_id)s, account, debit, credit, %(now)s
+FROM (VALUES ('CLEARING', 0, %(amount)s), ('SELLER_PAYABLE', %(amount)s - %(fee)s, 0), ('PLATFORM_FEE', %(fee)s, 0))
+     AS entry (account, debit, credit)
+WHERE debit + credit > 0
+
+-- name: mark_refunded
+UPDATE charges SET status = CASE WHEN %(whole)s THEN 'refund' ELSE 'partial_refund' END
+WHERE charge_id = %(charge_id)s
 
 -- name: orders_of_buyer
 SELECT order_id::text, shop_id::text, status, total_amount::text FROM orders

@@ -4,7 +4,7 @@ Every call bears the partner's token. A shop is a merchant here.
 """
 
 import hmac
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.applications import Starlette
@@ -32,6 +32,11 @@ class NewOrder(msgspec.Struct):
 
 class Payment(msgspec.Struct):
     method: Literal["1", "2"]  # partners send codes as text
+
+
+class Refund(msgspec.Struct):
+    amount_idr: int
+    reason: Annotated[str, msgspec.Meta(max_length=255)]
 
 
 class Profile(msgspec.Struct):
@@ -69,6 +74,13 @@ async def pay(request: Request) -> Response:
     how = {"va_number": charge["va_number"]} if charge["pays_by"] == "va" else {"qr_payload": charge["qr_string"]}
     begun = {"payment_id": charge["charge_id"], "order_id": charge["order_id"], "method": charge["method"], **how}
     return enveloped({**begun, "amount_idr": charge["amount"], "state": charge["status"]})
+
+
+async def refund(request: Request) -> Response:
+    asked = await parsed(request, Refund)
+    made = await shop.refund(request, asked.amount_idr, asked.reason)
+    ids = {name: made[name] for name in ("refund_id", "order_id")}
+    return enveloped(ids | {"amount_idr": made["amount"], "state": made["status"]})
 
 
 async def notice(request: Request) -> Response:
@@ -110,6 +122,7 @@ ROUTES = [
     Route("/v2/fs/{shop:int}/order", place_order, methods=["POST"]),
     Route("/v2/fs/{shop:int}/order/{order:int}", shown("order", enveloped, buying)),
     Route("/v2/fs/{shop:int}/order/{order:int}/payment", pay, methods=["POST"]),
+    Route("/v2/fs/{shop:int}/order/{order:int}/refund", refund, methods=["POST"]),
     Route("/v2/fs/{shop:int}/order/{order:int}/invoice", shop.invoice),
     Route("/v2/fs/{shop:int}/payments/notices", notice, methods=["POST"]),
     Route("/v2/users/{buyer:int}/orders", orders_of_user),

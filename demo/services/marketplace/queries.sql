@@ -86,7 +86,10 @@ FOR UPDATE
 -- name: charge
 SELECT payment_id AS charge_id, order_id, payee, method, CASE method WHEN 1 THEN 'va' ELSE 'qris' END AS pays_by,
        payments.amount_idr AS amount, gateway_reference AS reference, gateway_transaction AS transaction_id, va_number,
-       qr_payload AS qr_string, state AS status, social_shop_id AS shop_id
+       qr_payload AS qr_string, state AS status, social_shop_id AS shop_id, merchant_id AS shop,
+       state IN (2, 4, 5) AS paid,
+       (SELECT coalesce(sum(amount_idr), 0)::bigint FROM payment_refunds
+        WHERE payment_refunds.order_id = payments.order_id AND state <> 3) AS promised
 FROM payments JOIN trade_orders USING (order_id) JOIN seller_bindings USING (merchant_id)
 WHERE order_id = %(order)s
 
@@ -108,22 +111,77 @@ UPDATE payments SET gateway_transaction = %(transaction_id)s, va_number = %(va_n
 WHERE payment_id = %(charge_id)s
 
 -- name: charge_of_notice
-SELECT payee, payments.amount_idr AS amount FROM payments JOIN trade_orders USING (order_id)
+SELECT payment_id AS charge_id, order_id, merchant_id AS shop, payee, payments.amount_idr AS amount,
+       gateway_reference AS reference
+FROM payments JOIN trade_orders USING (order_id)
 WHERE gateway_reference = %(reference)s AND merchant_id = %(shop)s
+
+-- name: lock_sale
+SELECT order_id FROM trade_orders WHERE order_id = %(order_id)s FOR UPDATE
 
 -- name: settle
 UPDATE payments SET state = 2, settled_at = date_trunc('second', now())
-WHERE gateway_reference = %(reference)s AND state = 0 RETURNING order_id, amount_idr AS amount
+WHERE payment_id = %(charge_id)s AND state = 0 RETURNING payment_id
 
 -- name: mark_paid
 UPDATE trade_orders SET status = 220, paid_at = date_trunc('second', now())
-WHERE order_id = %(order)s AND status IN (100, 103)
+WHERE order_id = %(order_id)s AND status IN (100, 103)
 
 -- name: book
 INSERT INTO journal_entries (order_id, merchant_id, channel, event, account, side, amount_idr, booked_at)
-SELECT %(order)s, %(shop)s, 'social', 10, account, side, amount, date_trunc('second', now())
+SELECT %(order_id)s, %(shop)s, 'social', 10, account, side, amount, date_trunc('second', now())
 FROM (VALUES (1100, 1, %(amount)s), (2100, 2, %(amount)s - %(fee)s), (4100, 2, %(fee)s))
      AS entry (account, side, amount)
+
+-- name: give_up
+WITH ended AS (
+    UPDATE payments SET state = CASE WHEN %(expired)s THEN 8 ELSE 7 END
+    WHERE payment_id = %(charge_id)s AND state = 0 RETURNING order_id
+), cancelled AS (
+    UPDATE trade_orders SET status = 10 FROM ended
+    WHERE trade_orders.order_id = ended.order_id AND status IN (100, 103) RETURNING trade_orders.order_id
+)
+UPDATE inventory SET available = available + qty FROM trade_order_items JOIN cancelled USING (order_id)
+WHERE inventory.item_id = trade_order_items.item_id
+
+-- name: new_refund
+-- What the provider calls it follows from its id, so a retried attempt is the same attempt.
+WITH new AS (
+    INSERT INTO payment_refunds (refund_id, order_id, gateway_refund, amount_idr, reason, state, requested_at)
+    SELECT id, %(order)s, 'REFUND-' || id, %(amount)s, %(reason)s, 0, date_trunc('second', now())
+    FROM nextval('payment_refunds_refund_id_seq') AS id RETURNING refund_id
+)
+INSERT INTO request_keys (merchant_id, request_key, kind, channel, order_id, refund_id, first_seen)
+SELECT %(shop)s, %(key)s, 'refund', 'social', %(order)s, refund_id, date_trunc('second', now()) FROM new
+
+-- name: known_refund
+SELECT refund_id, payment_refunds.order_id, gateway_refund AS refund_key, amount_idr AS amount, reason,
+       state AS status, state = 0 AS pending
+FROM request_keys JOIN payment_refunds USING (refund_id)
+WHERE merchant_id = %(shop)s AND request_key = %(key)s AND kind = 'refund'
+
+-- name: refuse_refund
+UPDATE payment_refunds SET state = 3 WHERE refund_id = %(refund_id)s AND state = 0
+
+-- name: given_back
+SELECT coalesce(sum(amount_idr), 0)::bigint AS given_back FROM payment_refunds
+WHERE order_id = %(order_id)s AND state = 2
+
+-- name: settle_refund
+INSERT INTO payment_refunds (order_id, gateway_refund, amount_idr, reason, state, requested_at)
+VALUES (%(order_id)s, %(refund_key)s, %(amount)s, %(reason)s, 2, date_trunc('second', now()))
+ON CONFLICT (order_id, gateway_refund) DO UPDATE SET state = 2 WHERE payment_refunds.state <> 2
+RETURNING refund_id
+
+-- name: book_refund
+INSERT INTO journal_entries (order_id, merchant_id, channel, event, refund_id, account, side, amount_idr, booked_at)
+SELECT %(order_id)s, %(shop)s, 'social', 20, %(refund_id)s, account, side, amount, date_trunc('second', now())
+FROM (VALUES (1100, 2, %(amount)s), (2100, 1, %(amount)s - %(fee)s), (4100, 1, %(fee)s))
+     AS entry (account, side, amount)
+WHERE amount > 0
+
+-- name: mark_refunded
+UPDATE payments SET state = CASE WHEN %(whole)s THEN 5 ELSE 4 END WHERE payment_id = %(charge_id)s
 
 -- name: orders_of_buyer
 SELECT order_id, merchant_id, status, amount_idr FROM trade_orders

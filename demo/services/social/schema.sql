@@ -7,5 +7,6 @@ CREATE TABLE promotions (
     clip       text NOT NULL,
     shop_id    bigint NOT NULL,
     product_id bigint NOT NULL,
-    likes      integer NOT NULL
+    likes      integer NOT NULL,
+    in_feed    boolean NOT NULL DEFAULT true
 );

@@ -4,6 +4,7 @@ A small, predictable YAML: plain scalars are numbers only as JSON writes them, b
 (`NO`, `on`, `012` and `12:30` stay text: order states look like that), no aliases, no tags, no key twice.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Document:
     file: str
     directory: Path
     data: Data
+    sha256: str
     lines: Mapping[tuple[Step, ...], int] = field(repr=False)
 
     def place(self, *path: Step) -> Place:
@@ -74,7 +76,13 @@ def read(path: Path) -> Document:
     data = reader.value(node, ())
     if reader.problems:
         raise refused(reader.problems)
-    return Document(file=path.name, directory=path.parent, data=data, lines=reader.lines)
+    return Document(
+        file=path.name,
+        directory=path.parent,
+        data=data,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        lines=reader.lines,
+    )
 
 
 def _text(path: Path) -> str:

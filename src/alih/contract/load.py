@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from alih.contract import commerce, entities, operations, rules, settings, trying, wording
 from alih.contract import document as yaml_document
-from alih.contract import entities, operations, settings, wording
 from alih.contract.findings import Findings
 from alih.contract.problem import refused
 from alih.contract.shape import ContractShape
@@ -26,6 +26,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Contract:
     findings = Findings(document)
     contract = _contract(shape, findings, environ)
     operations.judge(contract, findings)
+    commerce.judge(contract, findings)
+    trying.judge(contract, findings)
     if findings.problems:
         raise refused(findings.problems)
     return contract
@@ -45,5 +47,10 @@ def _contract(shape: ContractShape, findings: Findings, environ: Mapping[str, st
         gateway=settings.gateway(shape.gateway, secrets),
         cohorts=tuple(settings.cohorts(shape, findings)),
         wave=shape.wave,
+        sales=commerce.sales(shape.sales),
+        payments=commerce.payments(shape.payments, secrets),
+        trial=trying.trial(shape.trial),
+        rules=rules.rules(shape, secrets),
         file=findings.document.file,
+        sha256=findings.document.sha256,
     )

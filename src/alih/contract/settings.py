@@ -13,7 +13,7 @@ from alih.model.contract import Cohort, Endpoint, Gateway
 
 PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _HOST_PORT = re.compile(r"[^\s:/]+:[1-9][0-9]{0,4}")
-_NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Secrets:
 
     def value(self, reference: str, path: tuple[Step, ...]) -> str:
         """What `reference` stands for; a problem and "" when it stands for nothing."""
-        if name := _NAME.fullmatch(reference):
+        if name := NAME.fullmatch(reference):
             return self._variable(name[1], path)
         if reference.startswith("file:"):
             return self._file(self.findings.document.directory / reference.removeprefix("file:"), path)
@@ -86,7 +86,7 @@ def gateway(shape: GatewayShape | None, secrets: Secrets) -> Gateway | None:
 def _address(reference: str, name: str, secrets: Secrets) -> str:
     """host:port, written out or as the `$NAME` of one."""
     path: tuple[Step, ...] = ("gateway", name)
-    address = secrets.value(reference, path) if _NAME.fullmatch(reference) else reference
+    address = secrets.value(reference, path) if NAME.fullmatch(reference) else reference
     if address and not _HOST_PORT.fullmatch(address):
         secrets.findings.add(
             path, "is no host:port", "write it as in 127.0.0.1:8080, or $NAME of a variable that holds it"

@@ -13,6 +13,8 @@ Code = str | int
 Scalar = str | int | float | bool | None
 Call = Annotated[str, StringConstraints(pattern=r"^(GET|HEAD|POST|PUT|PATCH|DELETE) /[^\s?#]*$")]
 Count = Annotated[int, Field(ge=1)]
+Click = Annotated[str, StringConstraints(pattern=r"^(GET|HEAD|POST|PUT|PATCH|DELETE) [/{][^\s#]*$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
 
 
 class Shape(BaseModel):
@@ -178,6 +180,128 @@ class OperationShape(Shape):
     content: Literal["json", "html"] = "json"
 
 
+class OrdersShape(Shape):
+    entity: Text
+    order: Text
+    amount: Text
+    at: Text
+
+
+class ChargesShape(Shape):
+    entity: Text
+    order: Text
+    payee: Text
+    amount: Text
+    reference: Text
+    settled: Text
+    at: Text
+    settled_at: Text
+
+
+class RefundsShape(Shape):
+    entity: Text
+    order: Text
+    key: Text
+    amount: Text
+    settled: Text
+    at: Text
+
+
+class BooksShape(Shape):
+    entity: Text
+    entry: Text
+    order: Text
+    received: Text
+    at: Text
+
+
+class SalesShape(Shape):
+    zone: Text = "UTC"
+    seen_by: Text
+    order: Name
+    invoice: Text
+    orders: OrdersShape
+    charges: ChargesShape
+    refunds: RefundsShape | None = None
+    books: BooksShape
+
+
+class PayeeShape(Shape):
+    name: Text
+    key: Text
+
+
+class PayeesShape(Shape):
+    source: PayeeShape
+    target: PayeeShape
+
+
+class PaymentsShape(Shape):
+    provider: Literal["midtrans"]
+    api: Text
+    notices: Text
+    payees: PayeesShape
+
+
+class CutShape(Shape):
+    source: Text = Field(alias="from")
+    like: Text
+
+
+Taken = Annotated[
+    Annotated[Text, Tag("<text>")] | Annotated[CutShape, Tag("<from>")],
+    Discriminator(
+        lambda value: "<from>" if isinstance(value, Mapping) else "<text>" if isinstance(value, str) else None,
+        custom_error_type="one_of",
+        custom_error_message="should be a path such as body.price, or {from: path, like: template}",
+    ),
+]
+
+
+class StepShape(Shape):
+    call: Click
+    headers: dict[str, Code] = {}
+    body: Any = None
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    take: dict[Name, Taken] = {}
+    until: dict[str, Scalar] = {}
+
+
+class TrialShape(Shape):
+    tab: Text
+    tenants: Annotated[dict[str, dict[Name, Code]], Field(min_length=1)]
+    steps: Annotated[dict[str, StepShape], Field(min_length=1)]
+
+
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class WeightsShape(Shape):
+    payment: Percent
+    data: Percent
+    merchant: Percent
+
+
+class AsksShape(Shape):
+    en: Text
+    id: Text
+
+
+class ArticleShape(Shape):
+    article: Text
+    source: Text
+    asks: AsksShape
+    measured: Annotated[list[Text], Field(min_length=1)]
+
+
+class RulesShape(Shape):
+    """`rules.yaml`, a file of its own."""
+
+    deadline: Text | None = None
+    weights: WeightsShape = WeightsShape(payment=60, data=20, merchant=20)
+    articles: list[ArticleShape] = []
+
+
 class ContractShape(Shape):
     migration: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
     source: EndpointShape
@@ -190,3 +314,7 @@ class ContractShape(Shape):
     wave: Count = 20
     gateway: GatewayShape | None = None
     operations: dict[str, OperationShape] = {}
+    sales: SalesShape | None = None
+    payments: PaymentsShape | None = None
+    trial: TrialShape | None = None
+    rules: Text | None = None

@@ -15,6 +15,7 @@ _REMEDIES = {
     "purpose": "say in one line what the other side needs it for",
     "key": "pair the key columns: {source_column: target_column}",
     "migration": "a short name: a-z, 0-9 and -, beginning with a letter, at most 31 characters",
+    "call": "METHOD and path, as in `GET /api/shops/{tenant}`",
     "front": "METHOD and path, as in `POST /api/shops/{shop_id}/orders`",
     "not_moved": "each column with its reason: {internal_note: never shown to anyone}",
 }

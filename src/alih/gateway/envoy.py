@@ -26,6 +26,7 @@ _SOCKET_PATH_MAX = 100  # the system's limit is 107 bytes
 _POLL_S = 0.005
 _START_S = 15.0
 _PUBLISH_S = 30.0
+_LOG_FLUSH_MS = 100  # what of the log of sales is lost when Envoy is killed
 _DRAIN_TIME_S = 1
 _WORKERS_FOLLOW_S = 0.03  # measured: 2 ms up to 100 000 listed tenants, 20 ms at a million
 
@@ -121,6 +122,7 @@ class Envoy:
         argv = (
             *(str(binary()), "--config-path", str(configuration)),
             *("--concurrency", str(self._concurrency), "--log-level", "error", "--disable-hot-restart"),
+            *("--file-flush-interval-msec", str(_LOG_FLUSH_MS)),
             *("--drain-time-s", str(_DRAIN_TIME_S), "--drain-strategy", "immediate"),
         )
         try:

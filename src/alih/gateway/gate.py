@@ -18,7 +18,7 @@ from yarl import URL
 from alih.errors import AlihError, Refused
 from alih.gateway.flight import Call, Flight, only_what_came
 from alih.gateway.passage import Passage, Transit
-from alih.gateway.routes import TENANT_HEADER, UNCLEAN_HEADER
+from alih.gateway.routes import SIDE_HEADER, TENANT_HEADER, UNCLEAN_HEADER
 from alih.gateway.wire import BODY_BYTES, application, end_to_end, listening, never_sent, problem, upstream_session
 from alih.model.side import SHARED, Side
 
@@ -241,7 +241,9 @@ class Gate:
             async with self._session.request(
                 call.method, url, headers=call.headers, data=call.body or None, allow_redirects=False
             ) as answer:
-                await flight.start(answer.status, answer.reason, end_to_end(answer.headers))
+                headers = end_to_end(answer.headers)
+                headers[SIDE_HEADER] = side.value
+                await flight.start(answer.status, answer.reason, headers)
                 async for chunk in answer.content.iter_any():
                     await flight.carry(chunk)
                 transit.clean = UNCLEAN_HEADER not in answer.headers

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from alih.errors import Refused
 from alih.model.contract import Cohort
@@ -10,14 +11,19 @@ SHARED_COHORT = "shared"
 """The cohort that the shared rows are cut over with, after all others."""
 
 
-def assign(cohorts: Sequence[Cohort], tenants: Sequence[str]) -> Mapping[str, str]:
-    """Tenant → cohort: named tenants first, then shares of all tenants in the order of their ids, then the rest.
+_NOBODY: Mapping[str, str] = MappingProxyType({})
+
+
+def assign(cohorts: Sequence[Cohort], tenants: Sequence[str], tried: Mapping[str, str] = _NOBODY) -> Mapping[str, str]:
+    """Tenant → cohort: test tenants (`tried`: cohort → tenant) and named tenants first, then shares of all tenants in
+    the order of their ids, then the rest.
 
     A share is rounded to the nearest tenant, half up, and takes what is left when there are fewer. A tenant that no
     cohort takes is left out: nothing of it is cut over. Raises Refused for a name that is no tenant, one that two
     cohorts have, and a cohort called `shared`: that is the shared rows' own.
     """
-    assigned: dict[str, str] = {}
+    assigned = {tenant: cohort for cohort, tenant in tried.items()}
+    _check_tried(assigned, tenants)
     for cohort in cohorts:
         _check(cohort, tenants, assigned)
         assigned.update(dict.fromkeys(cohort.tenants, cohort.name))
@@ -31,6 +37,14 @@ def assign(cohorts: Sequence[Cohort], tenants: Sequence[str]) -> Mapping[str, st
 
 def _free(tenants: Sequence[str], assigned: Mapping[str, str]) -> list[str]:
     return [tenant for tenant in tenants if tenant not in assigned]
+
+
+def _check_tried(tried: Mapping[str, str], tenants: Sequence[str]) -> None:
+    if unknown := sorted(set(tried) - set(tenants)):
+        raise Refused(
+            f"the trial names tenants that the source does not have: {', '.join(unknown)}",
+            remedy="open the test tenants at the source first, or correct the ids under trial.tenants",
+        )
 
 
 def _check(cohort: Cohort, tenants: Sequence[str], assigned: Mapping[str, str]) -> None:

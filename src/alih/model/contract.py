@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from alih.model.commerce import Payments, Rules, Sales, Trial
 from alih.model.side import Side
 
 
@@ -256,7 +257,12 @@ class Contract:
     gateway: Gateway | None
     cohorts: tuple[Cohort, ...]
     wave: int = 20
+    sales: Sales | None = None
+    payments: Payments | None = None
+    trial: Trial | None = None
+    rules: Rules | None = None
     file: str = "alih.yaml"
+    sha256: str = ""  # of the file, for the evidence
 
     def entity(self, name: str) -> Entity:
         """The entity of that name; KeyError if there is none."""

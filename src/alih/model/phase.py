@@ -3,11 +3,12 @@
     planned → copying → following → verified
             → tracked → holding → drained → fenced → caught up
             ══ FLIP: one control row, epoch + 1 ══ the point of no return
-            → opened → soaking
+            → opened → soaking → done
 
 Before the flip every failure aborts: *aborting* is journaled first, and from then on that attempt cannot flip; then
 the leaving side is opened again, and the tenant is *verified* there as before. After the flip a rerun completes. A
-rollback is the same road from *soaking*, the sides exchanged; aborted, it ends in *soaking*.
+rollback is the same road from *soaking*, the sides exchanged; aborted, it ends in *soaking*. From *done* no road leads
+back.
 """
 
 from dataclasses import asdict, dataclass
@@ -97,6 +98,14 @@ class Soaking:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Its money is accounted for and its rows were found equal once more: the way back is closed."""
+
+    owner: Side
+    epoch: int
+
+
 Phase = (
     Planned
     | Copying
@@ -110,6 +119,7 @@ Phase = (
     | Aborting
     | Flipped
     | Soaking
+    | Done
 )
 
 _NEXT: dict[type[Phase], tuple[type[Phase], ...]] = {
@@ -124,7 +134,8 @@ _NEXT: dict[type[Phase], tuple[type[Phase], ...]] = {
     CaughtUp: (Flipped, Aborting),
     Aborting: (Aborting, Verified, Soaking),
     Flipped: (Soaking,),
-    Soaking: (Tracked,),
+    Soaking: (Tracked, Done),
+    Done: (),
 }
 
 IN_TRANSIT = (Tracked, Holding, Drained, Fenced, CaughtUp, Aborting, Flipped)

@@ -6,11 +6,15 @@ from typing import Any, LiteralString
 from psycopg.types.json import Jsonb
 
 from alih.errors import Corrupt, Refused
+from alih.evidence.entry import Entry
 from alih.model import phase as phases
+from alih.model.finding import Verdict
 from alih.model.phase import Phase
+from alih.model.projection import Direction
 from alih.model.side import SHARED, Ownership, Side
+from alih.postgres import evidence
 from alih.postgres.line import Line
-from alih.postgres.session import Connection
+from alih.postgres.session import Connection, only_row
 from alih.postgres.sql import query
 
 _LEADING = 0x616C6969
@@ -35,6 +39,7 @@ class Control:
     async def install(self) -> None:
         async with self._line.connection() as connection:
             await connection.execute(query("control"))
+            await connection.execute(query("evidence"))
 
     async def installed(self) -> bool:
         """Whether alih serve has ever been started for this migration."""
@@ -146,14 +151,29 @@ class Control:
         """How long each held request waited, in milliseconds, shortest first."""
         return [waited for (waited,) in await self._execute("SELECT waited_ms FROM alih_control.hold ORDER BY 1")]
 
+    async def record(self, entry: Entry) -> None:
+        """Leave an entry of evidence whose effect is nowhere else in this database."""
+        async with self._line.connection() as connection:
+            await evidence.outbox(connection, entry)
+
+    async def record_verdict(self, verdict: Verdict, direction: Direction, scope: str = "all") -> None:
+        """Leave what a verification found: of all rows, or of one cohort's."""
+        counts = {"rows": verdict.rows, "findings": len(verdict.findings), "undecided": verdict.undecided}
+        where = {"scope": scope, "direction": direction.value, "position": str(verdict.position)}
+        await self.record(Entry("verification", {**where, **counts}))
+
     # --- commands -------------------------------------------------------------------------------------------
 
-    async def ask(self, kind: str, argument: str) -> int:
-        """Leave a command for alih serve; returns its number."""
-        number = await self._one(
-            "INSERT INTO alih_control.command (kind, argument) VALUES (%s, %s) RETURNING id", (kind, argument)
-        )
-        await self._execute("NOTIFY alih_command")
+    async def ask(self, kind: str, argument: str, by: str = "operator") -> int:
+        """Leave a command for alih serve; returns its number. `by` is who gave it: a name of an account, for the
+        evidence."""
+        async with self._line.connection() as connection, connection.transaction():
+            await evidence.outbox(connection, Entry("approval", {"command": kind, "argument": argument, "by": by}))
+            cursor = await connection.execute(
+                "INSERT INTO alih_control.command (kind, argument) VALUES (%s, %s) RETURNING id", (kind, argument)
+            )
+            (number,) = await only_row(cursor)
+            await connection.execute("NOTIFY alih_command")
         return int(number)
 
     async def next_command(self) -> tuple[int, str, str] | None:
@@ -164,12 +184,15 @@ class Control:
         return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
 
     async def answer(self, command: int, exit_code: int, answer: Mapping[str, Any]) -> None:
-        await self._execute(
-            "UPDATE alih_control.command SET answered_at = clock_timestamp(), exit_code = %s, answer = %s"
-            " WHERE id = %s",
-            (exit_code, Jsonb(dict(answer)), command),
-        )
-        await self._execute("NOTIFY alih_command")
+        async with self._line.connection() as connection, connection.transaction():
+            cursor = await connection.execute(
+                "UPDATE alih_control.command SET answered_at = clock_timestamp(), exit_code = %s, answer = %s"
+                " WHERE id = %s RETURNING kind, argument",
+                (exit_code, Jsonb(dict(answer)), command),
+            )
+            kind, argument = await only_row(cursor)
+            await evidence.outbox(connection, _answered(kind, argument, exit_code, answer))
+            await connection.execute("NOTIFY alih_command")
 
     async def answered(self, command: int) -> tuple[int, dict[str, Any]] | None:
         rows = await self._execute(
@@ -201,12 +224,15 @@ def _known(tenant: str, row: tuple[Any, ...] | None) -> tuple[Any, ...]:
 
 
 async def _write(connection: Connection, tenant: str, phase: Phase, owner: tuple[str, int]) -> None:
+    """The row, the journal and the evidence, in one statement: the tenant's shoppers may be waiting for it."""
     now, data = phases.encode(phase)
-    await connection.execute(
-        "UPDATE alih_control.tenant SET phase = %s, detail = %s, side = %s, epoch = %s,"
-        " updated_at = clock_timestamp() WHERE tenant = %s",
-        (now, Jsonb(data), *owner, tenant),
-    )
-    await connection.execute(
-        "INSERT INTO alih_control.journal (tenant, phase, detail) VALUES (%s, %s, %s)", (tenant, now, Jsonb(data))
-    )
+    side, epoch = owner
+    said = {"tenant": tenant, "phase": now, "epoch": data.get("epoch"), "side": side, "cut": data.get("cut")}
+    values = {"tenant": tenant, "phase": now, "detail": Jsonb(data), "side": side, "epoch": epoch}
+    await connection.execute(query("journal"), values | {"entry": Entry("state", said).encode()})
+
+
+def _answered(kind: str, argument: str, exit_code: int, answer: Mapping[str, Any]) -> Entry:
+    """Tenants by name only: the reasons of what was aborted are in the answer."""
+    done = {"moved": answer.get("moved", 0), "aborted": sorted(answer.get("aborted", {}))}
+    return Entry("answer", {"command": kind, "argument": argument, "exit_code": exit_code, **done})

@@ -11,14 +11,14 @@ from alih.postgres.session import Connection, connect
 
 
 class Line:
-    """An async context with one connection, in autocommit. What runs into the loss of it raises Retryable; whoever
-    comes next gets a new one."""
+    """An async context with one connection, in autocommit, for one user at a time: two transactions on it would become
+    one. What runs into the loss of it raises Retryable; whoever comes next gets a new one."""
 
     def __init__(self, dsn: str, what: str) -> None:
         self._dsn = dsn
         self._what = what
         self._connection: Connection | None = None
-        self._renewing = asyncio.Lock()
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self._connected()
@@ -32,13 +32,13 @@ class Line:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """The connection. Errors of the server within come out as alih's own."""
-        connection = await self._connected()
-        with named(self._what):
-            yield connection
+        """The connection, when it is nobody else's. Errors of the server within come out as alih's own."""
+        async with self._turn:
+            connection = await self._connected()
+            with named(self._what):
+                yield connection
 
     async def _connected(self) -> Connection:
-        async with self._renewing:
-            if self._connection is None or self._connection.closed:
-                self._connection = await connect(self._dsn, self._what)
-            return self._connection
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._dsn, self._what)
+        return self._connection

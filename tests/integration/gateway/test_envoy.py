@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 
 from alih.errors import Corrupt
+from alih.gateway.bootstrap import Addresses, bootstrap
 from alih.gateway.envoy import Envoy
-from alih.gateway.routes import ROUTE_FILE, Destination, IdForm, bootstrap, route_table
+from alih.gateway.routes import ROUTE_FILE, Destination, IdForm, route_table
 from alih.model.contract import Gateway
 from tests.integration.gateway.world import back_end, free_port, raw_back_end, shop
 from tests.support.waiting import until
@@ -224,7 +225,9 @@ async def _envoy_before(source: str, directory: Path) -> AsyncIterator[tuple[Env
         shared_paths=(),
         request_max_ms=2000,
     )
-    config = bootstrap(gateway, directory=directory, adapter=source, gate=source, ids=IdForm.INTEGER)
+    config = bootstrap(
+        gateway, directory=directory, addresses=Addresses(adapter=source, gate=source), ids=IdForm.INTEGER
+    )
     async with Envoy(directory, config) as envoy:
         yield envoy, port
 

@@ -33,6 +33,7 @@ async def test_an_open_tenant_is_forwarded_to_its_owner_unchanged() -> None:
             assert (got.status, got.reason, await got.read()) == (201, "Made", b"\x00made")
             names = sorted(n.lower() for n, _ in got.headers.items())
             assert got.headers["Server"] == "legacy/1"
+            assert got.headers["x-alih-side"] == "target"  # for the log of sales; Envoy takes it off
             assert got.headers.getall("Set-Cookie") == ["a=1", "b=2"]
         [execution] = w.target.executions
     assert names == [
@@ -43,13 +44,14 @@ async def test_an_open_tenant_is_forwarded_to_its_owner_unchanged() -> None:
         "server",
         "set-cookie",
         "set-cookie",
+        "x-alih-side",
         "x-shop",
     ]
     assert (execution.method, execution.body) == ("POST", b"body")
     assert [n for n, _ in execution.headers if n.lower().startswith(("x-", "cook"))] == ["X-Buyer-Id", "Cookie"]
 
 
-async def test_the_gate_adds_nothing_to_an_answer_and_passes_redirects() -> None:
+async def test_the_gate_adds_its_side_alone_to_an_answer_and_passes_redirects() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"HEAD"):
@@ -63,7 +65,7 @@ async def test_the_gate_adds_nothing_to_an_answer_and_passes_redirects() -> None
             ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
         ):
             got = await _talk(w, f"{method} / HTTP/1.1\r\nHost: h\r\nx-alih-tenant: 17\r\nConnection: close\r\n\r\n")
-            assert got.replace(b"Connection: close\r\n", b"") == expected
+            assert got.replace(b"Connection: close\r\n", b"").replace(b"x-alih-side: source\r\n", b"") == expected
 
 
 async def test_paths_pass_as_they_were_written() -> None:

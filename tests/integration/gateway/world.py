@@ -12,9 +12,10 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from alih.gateway.bootstrap import Addresses, bootstrap
 from alih.gateway.envoy import Envoy
 from alih.gateway.gate import Gate, Limits
-from alih.gateway.routes import IdForm, bootstrap
+from alih.gateway.routes import IdForm
 from alih.gateway.wire import application, listening
 from alih.model.contract import Gateway
 from alih.model.side import Side
@@ -224,6 +225,8 @@ async def shop(directory: Path, ids: IdForm = IdForm.INTEGER) -> AsyncIterator[S
             shared_paths=("/api/me",),
             request_max_ms=2000,
         )
-        config = bootstrap(gateway, directory=directory, adapter=target.address, gate=gate.address, ids=ids)
+        config = bootstrap(
+            gateway, directory=directory, addresses=Addresses(adapter=target.address, gate=gate.address), ids=ids
+        )
         async with Envoy(directory, config) as envoy:
             yield Shop(envoy, port, front, source, target, gate)

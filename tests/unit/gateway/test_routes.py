@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from alih.errors import Refused
-from alih.gateway.routes import Destination, IdForm, bootstrap, closed_table, route_table, tenant_filter
+from alih.gateway.bootstrap import Addresses, bootstrap, tenant_filter
+from alih.gateway.routes import Destination, IdForm, closed_table, route_table
 from alih.model.contract import Gateway
 
 SOURCE, TARGET, GATE = Destination.SOURCE, Destination.TARGET, Destination.GATE
@@ -85,7 +86,12 @@ def test_the_filter_is_told_template_and_shared_paths() -> None:
 
 
 def test_nothing_is_tried_twice_timed_out_or_logged() -> None:
-    config = bootstrap(_gateway(), directory=Path("/d"), adapter="127.0.0.1:1", gate="127.0.0.1:2", ids=IdForm.TEXT)
+    config = bootstrap(
+        _gateway(),
+        directory=Path("/d"),
+        addresses=Addresses(adapter="127.0.0.1:1", gate="127.0.0.1:2"),
+        ids=IdForm.TEXT,
+    )
     text = json.dumps([config, route_table(1, SOURCE, {"1": GATE, "2": TARGET})])
     assert [word for word in ("retry_policy", "access_log", "per_try") if word in text] == []
     assert text.count('"timeout": "0s"') == 2 * 4

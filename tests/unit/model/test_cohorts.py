@@ -50,3 +50,15 @@ def test_a_tenant_of_no_cohort_is_left_out() -> None:
 def test_what_cannot_be_meant_is_refused(cohorts: list[Cohort], message: str) -> None:
     with pytest.raises(Refused, match=message):
         assign(cohorts, TEN)
+
+
+def test_a_test_tenant_goes_with_the_cohort_that_it_tries() -> None:
+    cohorts = [Cohort(name="tenth", share=0.1), Cohort(name="rest", rest=True)]
+    assigned = assign(cohorts, TEN, {"tenth": "7", "rest": "1"})
+    assert {t: c for t, c in assigned.items() if c == "tenth"} == {"7": "tenth", "2": "tenth"}
+    assert assigned["1"] == "rest"
+
+
+def test_a_test_tenant_has_to_be_there() -> None:
+    with pytest.raises(Refused, match="the trial names tenants that the source does not have: 99"):
+        assign([Cohort(name="rest", rest=True)], TEN, {"rest": "99"})

@@ -9,6 +9,7 @@ from alih.model.phase import (
     Aborting,
     CaughtUp,
     Copying,
+    Done,
     Drained,
     Fenced,
     Flipped,
@@ -40,6 +41,7 @@ ALL: tuple[Phase, ...] = (
     Aborting(4),
     Flipped(Side.TARGET, 3),
     Soaking(Side.TARGET, 3),
+    Done(Side.TARGET, 3),
 )
 ALLOWED = {
     "planned": {"copying"},
@@ -53,7 +55,8 @@ ALLOWED = {
     "caughtup": {"flipped", "aborting"},
     "aborting": {"aborting", "verified", "soaking"},
     "flipped": {"soaking"},
-    "soaking": {"tracked"},
+    "soaking": {"tracked", "done"},
+    "done": set(),
 }
 
 

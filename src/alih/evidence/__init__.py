@@ -1,0 +1,1 @@
+"""What was done, as entries that a stranger can check: canonical, numbered, hashed into a tree, signed."""

@@ -1,0 +1,1 @@
+"""Payments: notices are kept and delivered, and the provider is asked."""
