@@ -1,6 +1,7 @@
-"""What the environment says: variables and the place of alih's state. The only reader of `os.environ`."""
+"""What the environment says: variables, the account, and the place of alih's state. The only reader of `os.environ`."""
 
 import os
+import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,9 +37,8 @@ class Environment:
 
     @property
     def account(self) -> str:
-        """Whose account alih runs under, as the environment names it: for the record of who gave a command."""
-        named = (self.variables.get(name, "") for name in ("SUDO_USER", "LOGNAME", "USER"))
-        return next(filter(None, named), "unnamed")
+        """Whose account alih runs under: for the record of who gave a command."""
+        return self.variables.get("SUDO_USER") or _account_name()
 
     def state_dir(self, migration: str) -> Path:
         """The directory of one migration's state, made if need be and closed to others (mode 700)."""
@@ -63,3 +63,12 @@ class Environment:
             "there is no place for alih's state: neither XDG_STATE_HOME nor HOME names one",
             remedy="export XDG_STATE_HOME=/a/directory/of/yours",
         )
+
+
+def _account_name() -> str:
+    """The account's name; its number, where a container has none for it."""
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

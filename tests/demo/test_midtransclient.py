@@ -196,7 +196,7 @@ async def test_while_the_first_is_running_its_key_is_answered_with_202(sandbox: 
 async def test_what_nobody_has_paid_can_be_cancelled_or_expire_and_once_only(sandbox: Sandbox) -> None:
     await sandbox.faults(slow=1.0)
     transactions = sandbox.client().transactions
-    for order, end, code, state in (("A-1", "cancel", "200", "cancel"), ("A-2", "expire", "407", "expire")):
+    for order, end, code, state in (("C-1", "cancel", "200", "cancel"), ("E-1", "expire", "407", "expire")):
         await sandbox.charge(order)
         ended = await called(getattr(transactions, end), order)
         assert (ended["status_code"], ended["transaction_status"]) == (code, state)

@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import psycopg
@@ -11,10 +13,13 @@ import pytest
 from rich.console import Console
 
 from alih.config import Environment
+from alih.evidence.bundle import Bundle
+from alih.proof.score import score
 from demo import audit
 from demo.seed.legacy import FIRST_ID
 from demo.shoppers import Shoppers
 from demo.story.ending import conclude, result
+from demo.story.proof import BUNDLE, LANGUAGES
 from demo.story.screen import View
 from demo.story.story import FAULTS, Ending, Script, tell
 from demo.story.world import World, started
@@ -66,8 +71,8 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
     script = Script(
         shops=SHOPS,
         past_orders=300,
-        rate=80.0,
-        still_s=5.0,
+        rate=110.0,
+        still_s=3.0,
         least_requests=500,
         least_orders=300,
         audited=200,
@@ -90,6 +95,44 @@ async def test_only_the_write_on_the_losing_side_is_named(told: Told) -> None:
     assert figures["tenants"] == {"total": SHOPS, "moved": SHOPS}
     assert figures["hosts_visited"] == 1
     assert figures["requests"]["failed"] == 0
+
+
+async def test_money_sales_and_evidence_hold(told: Told) -> None:
+    figures = result(told.ending)
+    assert (figures["orders"]["lost"], figures["orders"]["doubled"]) == (0, 0)
+    assert figures["orders"]["told"] >= 300
+    assert (figures["charges"]["doubled"], figures["charges"]["unaccounted_idr"]) == (0, 0)
+    assert figures["refunds"]["told"] == figures["refunds"]["recorded"] > 0
+    assert figures["audit"] == {"sampled": 200, "proven": 200}
+    assert figures["trials"]["run"] == figures["trials"]["passed"] >= 6
+    assert (figures["money"]["unexplained"], figures["evidence"]["verified"]) == (0, True)
+
+
+async def test_the_score_is_what_anybody_computes_by_hand(told: Told) -> None:
+    """30 shops count, 3 test shops do not. After two cohorts 1 + 3 of them have moved, and 1 of 3 test shops."""
+    moved, tried = Fraction(4, 30), Fraction(1, 3)
+    by_hand = 60 * (moved + tried) / 2 + 20 * (moved + 0) / 2 + 20 * moved
+    scores = [score["total"] for score in told.ending.proof.scores]
+    assert (scores[0], scores[2], scores[-1]) == ("0.00", f"{float(by_hand):.2f}", "100.00")
+
+
+async def test_withholding_one_trial_lowers_the_score(told: Told) -> None:
+    entries = Bundle.read(told.out / BUNDLE).entries
+    last = [
+        n for n, e in enumerate(entries) if (e["kind"], e.get("cohort"), e.get("moment")) == ("trial", "rest", "after")
+    ]
+    assert score(entries).total == 100
+    assert score([e for n, e in enumerate(entries) if n not in last]).total == 90
+
+
+async def test_a_stranger_recomputes_every_figure_of_the_report(told: Told) -> None:
+    """With a script that imports nothing of alih, in a process of its own."""
+    for language in LANGUAGES:
+        script = Path(__file__).parent.parent / "support" / "recompute.py"
+        argv = [sys.executable, "-I", str(script), str(told.out / BUNDLE), str(told.out / f"report-{language}.html")]
+        process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+        said, _ = await process.communicate()
+        assert (process.returncode, language) == (0, language), said.decode()
 
 
 async def test_without_it_the_demo_ends_with_0(told: Told) -> None:

@@ -41,6 +41,7 @@ async def test_the_whole_road(databases: Databases) -> None:
             await nothing_is_lost_and_nothing_twice(world)
             await a_stray_write_is_counted(world)
             await the_shared_rows_follow(world)
+            await the_way_back_is_closed(world)
             stopped = await serve.ends(signal.SIGINT)
         assert (stopped.code, stopped.err) == (130, "stopped; nothing is lost, the same command goes on from here\n")
         assert world.command.children() == []
@@ -54,6 +55,8 @@ async def first_moves(world: SmallWorld) -> None:
     assert (moved.code, moved.document) == (0, {"exit_code": 0, "cohort": "first", "moved": 1, "aborted": {}})
     assert await world.sides_of("1", 3) == {"target": 3}
     assert await world.sides_of("2", 3) == {"source": 3}
+    unmoved = await world.command.run("finish", "rest")
+    assert (unmoved.code, unmoved.err.splitlines()[0]) == (64, "3 tenants of cohort rest have not been moved")
     early = await world.command.run("cutover", "shared")
     assert (early.code, early.err.splitlines()[0]) == (
         64,
@@ -135,6 +138,18 @@ async def the_shared_rows_follow(world: SmallWorld) -> None:
         return await (await world.source.execute("SELECT used FROM vouchers")).fetchall() == [(1,)]
 
     await until(came_back)
+
+
+async def the_way_back_is_closed(world: SmallWorld) -> None:
+    closed = await world.command.run("finish", "first", "--json")
+    assert (closed.code, closed.document) == (0, {"exit_code": 0, "cohort": "first", "finished": 1, "aborted": {}})
+    differs = await world.command.run("finish", "second")  # it has the row that was written past the fence
+    assert (differs.code, differs.err.splitlines()[0]) == (
+        69,
+        "1 rows of cohort second differ, 0 could not be decided",
+    )
+    phases = (await world.command.run("status", "--json")).document["tenants"]
+    assert (phases["first"], phases["second"]) == ({"done": 1}, {"soaking": 1})
 
 
 async def clean_leaves_nothing(world: SmallWorld) -> None:

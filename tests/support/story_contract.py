@@ -19,6 +19,7 @@ def write_contract(path: Path, *, shops: int, cohorts: int = 3) -> tuple[str, ..
     lines = [f'  - {{name: first, tenants: ["{FIRST_ID}"]}}']
     lines += [f"  - {{name: {name}, share: {share:.4f}}}" for name in names[1:-1]]
     text = CONTRACT.read_text(encoding="utf-8")
+    text = text.replace("request_max_ms: 2000", "request_max_ms: 800")  # a wave is tracked for so long
     text = re.sub(
         r"(?s)cohorts:\n.*?\nwave", "\n".join(["cohorts:", *lines, "  - {name: rest, rest: true}", "wave"]), text
     )

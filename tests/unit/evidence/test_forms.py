@@ -143,7 +143,7 @@ def test_a_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
     made = SigningKey.load_or_make(path, "alih/one")
     assert (path.stat().st_mode & 0o777, [p.name for p in path.parent.iterdir()]) == (0o600, ["evidence.key"])
     assert SigningKey.load_or_make(path, "alih/one").vkey == made.vkey
-    assert path.read_text().split("+")[-1].strip() not in repr(made)
+    assert path.read_text().split("+", 4)[-1].strip() not in repr(made)
     with pytest.raises(Refused, match="is not the key of alih/two"):
         SigningKey.load_or_make(path, "alih/two")
     path.chmod(0o640)
