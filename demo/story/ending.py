@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from demo.story.proof import BUNDLE, WITNESS, Proof
+from demo.story.proof import BUNDLE, KEY, WITNESS, Proof
 from demo.story.screen import moved_of
 from demo.story.story import Ending
 from demo.story.world import CONTRACT
@@ -117,4 +117,4 @@ def summary(figures: dict[str, Any]) -> Iterator[str]:
     yield f"  {' → '.join(f'{score:.2f}' for score in figures['scores'])} of 100; alih score prints the formula."
     yield "\nCan a stranger check it?"
     yield f"  {figures['evidence']['entries']:,} signed entries, checked by a program of one file:"
-    yield f"  alih-verify out/demo/{BUNDLE} --key KEY --witness out/demo/{WITNESS}"
+    yield f"  alih-verify out/demo/{BUNDLE} --key out/demo/{KEY} --witness out/demo/{WITNESS}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from demo.story.world import CommandFailed, World
 
-BUNDLE, WITNESS, LANGUAGES = "evidence.jsonl", "witness.txt", ("id", "en")
+BUNDLE, KEY, WITNESS, LANGUAGES = "evidence.jsonl", "key.txt", "witness.txt", ("id", "en")
 _TRIED_WITHIN_S = 90.0
 _LOOK_EVERY_S = 0.2
 
@@ -95,10 +95,10 @@ async def prove(world: World, sample: int, seed: int, cohorts: Sequence[str]) ->
 
 async def close(world: World, out: Path) -> Document:
     """Write bundle and reports, and let the one-file verifier judge the bundle: it knows only what it is handed."""
-    key = (await world.alih("evidence", "key")).strip()
+    await asyncio.to_thread((out / KEY).write_text, await world.alih("evidence", "key"), encoding="utf-8")
     await world.alih("evidence", "export", "--output", str(out / BUNDLE))
     for language in LANGUAGES:
         await world.alih("report", "--lang", language, "--output", str(out / f"report-{language}.html"))
-    check = (str(out / BUNDLE), "--key", key, "--witness", str(out / WITNESS), "--json")
+    check = (str(out / BUNDLE), "--key", str(out / KEY), "--witness", str(out / WITNESS), "--json")
     document: Document = json.loads(await world.run("alih_verify", *check))
     return document

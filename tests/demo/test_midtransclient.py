@@ -178,6 +178,12 @@ async def test_an_idempotency_key_repeats_the_first_success_whatever_is_asked(sa
     assert await refused(sandbox.client(key=key).charge, new("A-1")) == "406"
 
 
+_WAITS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    " AND query LIKE '%INSERT INTO charges%'"
+)
+
+
 async def test_while_the_first_is_running_its_key_is_answered_with_202(sandbox: Sandbox) -> None:
     with psycopg.connect(sandbox.dsn) as conn:
         conn.execute("LOCK TABLE charges IN EXCLUSIVE MODE")
@@ -185,7 +191,7 @@ async def test_while_the_first_is_running_its_key_is_answered_with_202(sandbox: 
             first = group.create_task(sandbox.charge("A-1", key="k"))
 
             def waiting() -> bool:
-                return conn.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (1,)
+                return conn.execute(_WAITS).fetchone() == (1,)
 
             await until(waiting)
             assert (await sandbox.charge("A-1", key="k"))["status_code"] == "202"
