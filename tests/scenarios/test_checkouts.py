@@ -26,7 +26,7 @@ async def test_five_thousand_checkouts(tmp_path: Path) -> None:
     script = Script(
         shops=SHOPS,
         past_orders=1_000,
-        rate=130.0,
+        rate=150.0,
         least_orders=ORDERS,
         cohorts=write_contract(contract, shops=SHOPS, cohorts=10),
         tried=TRIED,
