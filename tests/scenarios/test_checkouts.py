@@ -32,7 +32,7 @@ async def _told(out: Path) -> None:
     script = Script(
         shops=SHOPS,
         past_orders=1_000,
-        rate=150.0,
+        rate=90.0,
         least_orders=ORDERS,
         cohorts=write_contract(contract, shops=SHOPS, cohorts=10),
         tried=TRIED,
