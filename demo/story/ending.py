@@ -45,7 +45,7 @@ def _proven(proof: Proof) -> dict[str, Any]:
             "claims_idr": sum(claim["amount_idr"] for claim in proof.reconciliation["claims"]),
             "refunds_idr": proof.reconciliation["totals"]["refunds_idr"],
         },
-        "evidence": {name: proof.verified[name] for name in ("entries", "verified")},
+        "evidence": {"entries": proof.verified.get("entries", 0), "verified": proof.verified["verified"]},
     }
 
 

@@ -52,11 +52,24 @@ class World:
 
     async def document(self, *arguments: str) -> dict[str, Any]:
         """What one of alih's commands says with `--json`."""
-        document: dict[str, Any] = json.loads(await self.alih(*arguments, "--json"))
+        return await self.judged("alih", *arguments, "--json", str(self.contract))
+
+    async def judged(self, module: str, *arguments: str) -> dict[str, Any]:
+        """What a program that judges says as JSON, whether it is content or not: what it found is in the document."""
+        printed, failed = await self._ended(module, *arguments)
+        if failed and not printed.startswith("{"):
+            raise failed
+        document: dict[str, Any] = json.loads(printed)
         return document
 
     async def run(self, module: str, *arguments: str) -> str:
         """Run a program of the installation to its end and give what it printed."""
+        printed, failed = await self._ended(module, *arguments)
+        if failed:
+            raise failed
+        return printed
+
+    async def _ended(self, module: str, *arguments: str) -> "tuple[str, CommandFailed | None]":
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, *arguments),
             env=dict(self.environment),
@@ -64,11 +77,11 @@ class World:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        printed, complaint = await process.communicate()
-        if process.returncode:
-            said = f"{module} {' '.join(arguments)} ended with {process.returncode}"
-            raise CommandFailed(f"{said}:\n{printed.decode()}{complaint.decode()}")
-        return printed.decode()
+        printed, complaint = (part.decode() for part in await process.communicate())
+        if not process.returncode:
+            return printed, None
+        said = f"{module} {' '.join(arguments)} ended with {process.returncode}"
+        return printed, CommandFailed(f"{said}:\n{printed}{complaint}")
 
     @asynccontextmanager
     async def running(self, log: str, *arguments: str) -> AsyncIterator[Child]:

@@ -19,7 +19,6 @@ from alih.errors import NeedsOperator, Refused
 from alih.evidence.bundle import Bundle
 from alih.evidence.entry import Entry
 from alih.evidence.note import SigningKey
-from alih.gateway.offered import Template
 from alih.model.commerce import Payments, Sales
 from alih.model.contract import Contract, Gateway
 from alih.model.side import Side
@@ -35,6 +34,7 @@ from alih.postgres.session import Connection
 from alih.proof import score as scores
 from alih.proof.invoice import Invoices
 from alih.proof.provenance import Tracer
+from alih.proof.reconciliation import Reconciliation
 from alih.proof.reconciling import Reconciler
 from alih.proof.sales import Ledgers
 from alih.proof.trial import Trials, Tried
@@ -60,15 +60,13 @@ class Proofs:
 
     async def unexplained(self) -> frozenset[str]:
         """The tenants whose money does not reconcile."""
-        result = await self.reconciler.reconcile()
-        await self.control.record(result.entry())
-        return result.unexplained_tenants
+        return (await self.reconciled()).unexplained_tenants
 
-    async def reconciled(self) -> dict[str, Any]:
+    async def reconciled(self) -> Reconciliation:
         """Match the money of everything that was sold, and put the result into evidence."""
         result = await self.reconciler.reconcile()
         await self.control.record(result.entry())
-        return dict(result.document())
+        return result
 
 
 @asynccontextmanager
@@ -80,6 +78,7 @@ async def proofs(migration: Migration) -> AsyncIterator[Proofs]:
         notices = await stack.enter_async_context(Line(migration.dsns["control"], "the control database"))
         control, seen, custody = Control(line), SeenStore(line), Custody(notices)
         session = await stack.enter_async_context(aiohttp.ClientSession())
+        invoices = Invoices.of(migration.contract, session, f"http://{gateway.listen}")
         provider = Provider(session, payments.api, payments.payees)
         ledgers = Ledgers(await _books(migration, sales, stack), control, seen, _test_tenants(migration.contract))
         names = {side: payee.name for side, payee in payments.payees.items()}
@@ -89,7 +88,7 @@ async def proofs(migration: Migration) -> AsyncIterator[Proofs]:
             custody=custody,
             ledgers=ledgers,
             provider=provider,
-            tracer=Tracer(ledgers, seen, provider, _invoices(migration.contract, sales, gateway, session), names),
+            tracer=Tracer(ledgers, seen, provider, invoices, names),
             reconciler=Reconciler(ledgers, Words(custody), provider, seen, names, sales.zone),
             session=session,
         )
@@ -112,12 +111,6 @@ async def _books(migration: Migration, sales: Sales, stack: AsyncExitStack) -> d
 
 def _test_tenants(contract: Contract) -> tuple[str, ...]:
     return tuple(contract.trial.test_tenants.values()) if contract.trial else ()
-
-
-def _invoices(contract: Contract, sales: Sales, gateway: Gateway, session: aiohttp.ClientSession) -> Invoices:
-    operation = next(o for o in contract.operations if o.name == sales.invoice)
-    (tenant,) = Template(gateway.tenant_path).names
-    return Invoices(session, f"http://{gateway.listen}", operation.front[1], tenant=tenant, order=sales.order)
 
 
 # --- the commands ---------------------------------------------------------------------------------------------------
@@ -173,8 +166,8 @@ async def audit(path: Path, environment: Environment, sample: int, seed: int) ->
 async def reconcile(path: Path, environment: Environment) -> dict[str, Any]:
     """Match the money; `exit_code` is 69 if something is unexplained."""
     async with app.opened(path, environment) as migration, proofs(migration) as proof:
-        document = await proof.reconciled()
-        return _judged(document, clean=not document["unexplained"])
+        result = await proof.reconciled()
+        return _judged(result.document(), clean=not result.unexplained)
 
 
 async def score(path: Path, environment: Environment) -> dict[str, Any]:

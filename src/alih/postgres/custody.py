@@ -1,8 +1,7 @@
 """Payment notices in the control database: kept, waiting, delivered; and what was refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
@@ -91,20 +90,13 @@ async def still_alone(connection: Connection) -> None:
 
 
 class Custody:
-    """Calls come one after another, on a `line` that nobody else writes through; its loss raises Retryable."""
+    """Calls on one `line` come one after another; its loss raises Retryable."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._turn = asyncio.Lock()
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[Connection]:
-        """The connection, for one caller at a time: a transaction that two share is neither's."""
-        async with self._turn, self._line.connection() as connection:
-            yield connection
 
     async def install(self) -> None:
-        async with self._alone() as connection:
+        async with self._line.connection() as connection:
             await connection.execute(query("custody"))
 
     async def keep(self, notice: Arrived) -> bool:
@@ -118,7 +110,7 @@ class Custody:
     async def refuse(self, tenant: str, reason: str, sha256: str | None, size: int | None) -> None:
         """Put a refusal on record; beyond REFUSALS_A_MINUTE they are only counted. `sha256` (hex) and `size` are of a
         body that was read, or None. A tenant that alih does not know is not named: nobody has signed that it is one."""
-        async with self._alone() as connection, connection.transaction():
+        async with self._line.connection() as connection, connection.transaction():
             cursor = await connection.execute(_REFUSED, (tenant, reason))
             ((times, known),) = await cursor.fetchall()
             if times <= REFUSALS_A_MINUTE:
@@ -145,7 +137,7 @@ class Custody:
     async def put_off(self, notice: Kept) -> None:
         """Offer it again later; once the window is over, never again, and that is a finding."""
         pause = _PAUSES_S[min(notice.attempts, len(_PAUSES_S) - 1)]
-        async with self._alone() as connection, connection.transaction():
+        async with self._line.connection() as connection, connection.transaction():
             cursor = await connection.execute(_PUT_OFF, (timedelta(seconds=pause), WINDOW, notice.id))
             ((given_up,),) = await cursor.fetchall()
             if given_up:
@@ -183,7 +175,7 @@ class Custody:
     async def _fetch(
         self, statement: LiteralString, values: Sequence[object] | Mapping[str, object] = ()
     ) -> list[tuple[Any, ...]]:
-        async with self._alone() as connection:
+        async with self._line.connection() as connection:
             cursor = await connection.execute(statement, values)
             return await cursor.fetchall() if cursor.description else []
 
