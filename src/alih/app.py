@@ -17,7 +17,7 @@ from alih.model.catalog import Catalog
 from alih.model.contract import Contract, Endpoint
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
-from alih.postgres import catalog, fence, installation, links, preflight
+from alih.postgres import catalog, fence, installation, links, preflight, sequences
 from alih.postgres.embedded import Cluster, running_cluster
 from alih.postgres.engine import Engine
 from alih.postgres.preflight import Need
@@ -102,6 +102,19 @@ async def needs(migration: Migration, side: Side) -> list[Need]:
             role = connection.info.user
             script = fence.script(migration.reading(side), migration.contract.tenant_entity, role)
             found.append(Need(script, "only the owner of the tables can put the fence on them", blocking=True))
+        if migration.contract.tenant_entity:
+            found += await _of_sequences(migration, connection, side)
+    return found
+
+
+async def _of_sequences(migration: Migration, connection: Connection, side: Side) -> list[Need]:
+    """The rights that are missing on this side; when the source has given its own, the target is asked for room."""
+    paired = sequences.pairs([*migration.projections.forward, *migration.projections.reverse])
+    found = await preflight.sequences(connection, paired, side)
+    if side is Side.TARGET and not found:
+        async with await migration.connect(Side.SOURCE) as source:
+            if not await preflight.sequences(source, paired, Side.SOURCE):
+                found = await preflight.room(source, connection, paired)
     return found
 
 
@@ -122,6 +135,8 @@ async def install(migration: Migration) -> None:
         await links.refresh(source, target, migration.contract.entities)
         if migration.contract.tenant_entity:
             await _install_fence(migration, {Side.SOURCE: source, Side.TARGET: target})
+            both = [*migration.projections.forward, *migration.projections.reverse]
+            await sequences.keep_apart(source, target, sequences.pairs(both))
     for direction in migration.directions:
         await migration.engine(direction).open()
 

@@ -23,6 +23,7 @@ from alih.postgres.control import Control
 from alih.postgres.engine import Engine
 from alih.postgres.fence import Fence
 from alih.postgres.line import Line
+from alih.postgres.sequences import SequenceRanges
 from alih.steps.cohort import Convoy, cut_over_cohort
 from alih.steps.cutover import Aborted, Outcome, Road, recover
 
@@ -228,6 +229,7 @@ class Conductor:
                 fences={side: Fence(line, side) for side, line in lines.items()},
                 stream=await stack.enter_async_context(engine.applied()),
                 verifier=await stack.enter_async_context(engine.verifier()),
+                ranges=SequenceRanges(lines[Side.SOURCE], lines[Side.TARGET]),
                 gate=self.gate,
                 journal=Control(journal),
                 probe=self.probe,
