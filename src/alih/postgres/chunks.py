@@ -17,6 +17,7 @@ from alih.model.compaction import Segment, moved, moves_key
 from alih.model.projection import Direction, Projection
 from alih.postgres import positions
 from alih.postgres.failures import named
+from alih.postgres.forwarding import forward
 from alih.postgres.pgoutput import decode
 from alih.postgres.segments import SegmentWriter
 from alih.postgres.session import only_row
@@ -127,16 +128,12 @@ class ChunkCopy:
         )
 
     async def _forward_rows(self) -> int:
-        """Blocks of binary COPY from one server to the other; Python only hands them on."""
         target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
             table(self._projection), columns([a.column for a in self._projection.assignments])
         )
-        cursor = self._writes.cursor()
-        async with self._reads.cursor().copy(_selection(self._projection)) as source, cursor.copy(target) as sink:
-            async for block in source:
-                await sink.write(block)
+        count = await forward(self._reads, self._writes, _selection(self._projection), target)
         await self._reads.rollback()
-        return cursor.rowcount
+        return count
 
     async def _lock(self, attempt: int) -> None:
         row = await _one(
