@@ -200,7 +200,7 @@ _DROPPED = "SELECT dropped FROM alih.stream WHERE direction = %s"
 
 
 def _selection(projection: Projection) -> sql.Composed:
-    expressions = sql.SQL(", ").join(trusted(a.sql) for a in projection.assignments)
+    expressions = sql.SQL(", ").join(trusted(a.sent) for a in projection.assignments)
     ours = trusted(projection.reads_ours or "true")
     return sql.SQL("COPY (SELECT {} FROM {} r WHERE {}) TO STDOUT (FORMAT binary)").format(
         expressions, sql.Identifier(projection.reads.schema, projection.reads.name), ours
