@@ -318,9 +318,9 @@ class Follower:
             await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _type_ids(self) -> Mapping[str, int]:
-        """The ids of the read columns' types; all are built in, so the same on every server."""
+        """The ids that the read columns' types have on the reading side; NULL for a type that is gone."""
         names = sorted({c.type for p in self._by_table.values() for c in p.read_columns})
-        cursor = await self._connection.execute("SELECT t, t::regtype::oid::bigint FROM unnest(%s::text[]) t", (names,))
+        cursor = await self._reads.execute("SELECT t, to_regtype(t)::oid::bigint FROM unnest(%s::text[]) t", (names,))
         return dict(await cursor.fetchall())
 
     async def _one(self, statement: str) -> tuple[Any, ...]:

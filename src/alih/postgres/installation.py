@@ -85,7 +85,8 @@ async def publish(connection: Connection, name: StreamName, projections: Sequenc
 
 
 def publication(name: StreamName, projections: Sequence[Projection]) -> sql.Composed:
-    """The statement that makes the publication: each table with its crossing columns only."""
+    """The statement that makes the publication: each table with its crossing columns only, a partitioned one as the
+    one table that it is to the contract."""
     tables = [
         sql.SQL("{} ({})").format(
             sql.Identifier(p.reads.schema, p.reads.name),
@@ -93,7 +94,9 @@ def publication(name: StreamName, projections: Sequence[Projection]) -> sql.Comp
         )
         for p in projections
     ]
-    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(str(name)), sql.SQL(", ").join(tables))
+    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
+        sql.Identifier(str(name)), sql.SQL(", ").join(tables)
+    )
 
 
 async def open_stream(
