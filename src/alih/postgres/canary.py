@@ -29,9 +29,9 @@ def projection(direction: Direction) -> Projection:
         scope=Scope.REFERENCE,
         reads=_TABLE,
         writes=_TABLE,
-        read_columns=tuple(ReadColumn(name, type_, key=name == "id") for name, type_ in _COLUMNS.items()),
+        read_columns=tuple(ReadColumn(name, type_, key=name == "id", wire=type_) for name, type_ in _COLUMNS.items()),
         assignments=tuple(
-            Assignment(name, type_, f'(r."{name}")::{type_}', frozenset([name]), key=name == "id")
+            Assignment(name, type_, f'r."{name}"', frozenset([name]), key=name == "id", sent=f'r."{name}"')
             for name, type_ in _COLUMNS.items()
         ),
         reads_ours=None,

@@ -118,6 +118,11 @@ class Cluster:
             if await there.fetchone() is None:
                 await conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
+    async def drop_database(self, name: str) -> None:
+        """Remove the database `name`, with whoever is connected to it. Its slots have to be gone."""
+        async with await psycopg.AsyncConnection.connect(self.dsn(), autocommit=True) as conn:
+            await conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
 
 @contextmanager
 def _announced(place: Path, dsn: str) -> Iterator[None]:

@@ -9,12 +9,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 
 from alih.errors import AlihError
-from alih.model.contract import Scope
+from alih.model.contract import CopyLimits, Scope
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
 from alih.model.stream import Identity
-from alih.postgres import canary
-from alih.postgres.chunks import ChunkCopy
+from alih.postgres import canary, positions
+from alih.postgres.copying import Desk
 from alih.postgres.failures import named
 from alih.postgres.installation import StreamName, open_stream, publish
 from alih.postgres.life import FollowerLife
@@ -22,7 +22,11 @@ from alih.postgres.line import Line
 from alih.postgres.log import LogStream, log_stream
 from alih.postgres.positions import Applied
 from alih.postgres.session import Connection, connect
+from alih.postgres.throttle import Pace, Throttle
 from alih.postgres.verifier import Verifier
+from alih.postgres.worker import Worker
+
+_CAUGHT_UP_WITHIN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Engine:
     projections: Sequence[Projection]
     source: str = field(repr=False)  # DSN
     target: str = field(repr=False)
+    limits: CopyLimits = field(default_factory=CopyLimits)
 
     @property
     def name(self) -> StreamName:
@@ -45,7 +50,7 @@ class Engine:
             await publish(reads, self.name, self._streamed)
             if self._comes_back:
                 await canary.offer(reads, self.name)
-            copied = [p.entity for p in self._streamed] if self.direction is Direction.FORWARD else []
+            copied = self._streamed if self.direction is Direction.FORWARD else []
             await open_stream(reads, writes, self.name, identity, copied)
 
     async def follow(self) -> None:
@@ -63,25 +68,37 @@ class Engine:
             async with self._both() as (reads, writes), self.applied() as applied:
                 await canary.prove(reads, writes, applied, self.direction)
 
-    async def copy(self, workers: int = 2) -> None:
-        """Copy every chunk that is not done, some at a time, in the contract's order. If one fails, the others are
-        cancelled and its error is raised."""
-        free = asyncio.Semaphore(workers)
+    async def copy(self, workers: int | None = None) -> int:
+        """Copy every chunk that is not done, as many at a time as the contract says; returns how many were copied here.
+        Other processes may work beside it. If a worker fails, the others are cancelled and its error is raised."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for projection in self._streamed:
-                    tasks.create_task(self._copy_one(projection, free))
+            async with self._paced() as paced, asyncio.TaskGroup() as tasks:
+                working = [tasks.create_task(self._work(paced)) for _ in range(workers or self.limits.workers)]
         except* AlihError as failed:
             failures = list(failed.exceptions)
         else:
-            return
+            return sum(worker.result() for worker in working)
         raise failures[0]
 
-    async def _copy_one(self, projection: Projection, free: asyncio.Semaphore) -> None:
-        async with free, AsyncExitStack() as stack:
+    @asynccontextmanager
+    async def _paced(self) -> AsyncIterator[Pace | None]:
+        if self.limits == CopyLimits(workers=self.limits.workers):
+            yield None
+            return
+        async with self._both() as (reads, writes):
+            yield Throttle(self.limits, reads, writes).passed
+
+    async def _work(self, paced: Pace | None) -> int:
+        async with AsyncExitStack() as stack:
             reads = await stack.enter_async_context(await self.connect(self.direction.reads, autocommit=False))
             writes = await stack.enter_async_context(await self.connect(self.direction.writes, autocommit=False))
-            await ChunkCopy(projection, self._streamed, reads, writes).copy()
+            desk = Desk(reads=reads, writes=writes, projections=self._streamed, caught_up=self._caught_up, paced=paced)
+            return await Worker(self.direction, desk).work()
+
+    async def _caught_up(self) -> None:
+        """Return when the follower has applied all that the reading side has by now."""
+        async with await self.connect(self.direction.reads) as reads, self.applied() as applied:
+            await applied.reached(await positions.cut(reads), _CAUGHT_UP_WITHIN_S)
 
     @asynccontextmanager
     async def verifier(self) -> AsyncIterator[Verifier]:

@@ -18,6 +18,8 @@ from alih.faults import Point, reached
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
 from alih.model.stream import Identity
+from alih.postgres import chunks
+from alih.postgres.planning import plan
 from alih.postgres.session import only_row
 from alih.postgres.sql import query
 
@@ -43,8 +45,9 @@ class StreamName:
         return (str(self), f"{self}_canary")
 
 
-async def install_schema(connection: Connection, migration: str, side: Side) -> None:
-    """alih's own tables in this database. Raises Refused if another migration lives here."""
+async def install_schema(connection: Connection, migration: str, side: Side, contract: str | None = None) -> None:
+    """alih's own tables in this database; in the target with the contract's text. Raises Refused if another migration
+    lives here."""
     await connection.execute(query("schema"))
     await connection.execute(
         "INSERT INTO alih.migration (name, side) VALUES (%s, %s) ON CONFLICT DO NOTHING", (migration, side.value)
@@ -56,6 +59,23 @@ async def install_schema(connection: Connection, migration: str, side: Side) -> 
             f"this database is the {found and found[1]} of the migration {found and found[0]!r}",
             remedy="finish that one, or remove its traces with alih clean, first",
         )
+    if contract is not None:
+        await connection.execute("UPDATE alih.migration SET contract = %s", (contract,))
+
+
+async def installed_contract(connection: Connection) -> str:
+    """The contract's text, from the target. Raises NeedsOperator if no migration is installed there."""
+    try:
+        cursor = await connection.execute("SELECT contract FROM alih.migration WHERE side = 'target'")
+    except errors.UndefinedTable:
+        found = None
+    else:
+        found = await cursor.fetchone()
+    if found is None or found[0] is None:
+        raise NeedsOperator(
+            "no migration is installed in this target", remedy="start alih run or alih serve first, then the worker"
+        )
+    return str(found[0])
 
 
 async def publish(connection: Connection, name: StreamName, projections: Sequence[Projection]) -> None:
@@ -72,7 +92,8 @@ async def publish(connection: Connection, name: StreamName, projections: Sequenc
 
 
 def publication(name: StreamName, projections: Sequence[Projection]) -> sql.Composed:
-    """The statement that makes the publication: each table with its crossing columns only."""
+    """The statement that makes the publication: each table with its crossing columns only, a partitioned one as the
+    one table that it is to the contract."""
     tables = [
         sql.SQL("{} ({})").format(
             sql.Identifier(p.reads.schema, p.reads.name),
@@ -80,13 +101,15 @@ def publication(name: StreamName, projections: Sequence[Projection]) -> sql.Comp
         )
         for p in projections
     ]
-    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(str(name)), sql.SQL(", ").join(tables))
+    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
+        sql.Identifier(str(name)), sql.SQL(", ").join(tables)
+    )
 
 
 async def open_stream(
-    reads: Connection, writes: Connection, name: StreamName, identity: Identity, entities: Sequence[str]
+    reads: Connection, writes: Connection, name: StreamName, identity: Identity, copied: Sequence[Projection]
 ) -> None:
-    """Make the slot, then the stream's row and its chunks; safe to repeat. `entities` are the ones to be copied
+    """Make the slot, then the stream's row and its chunks; safe to repeat. `copied` are the entities to be copied
     (none for a reverse stream). What an earlier run stopped for is forgotten: if it still holds, the follower stops
     again, and until then nobody has to take it for news. Both connections are in autocommit."""
     cursor = await writes.execute(
@@ -101,11 +124,10 @@ async def open_stream(
             " VALUES (%s, %s, %s, %s, %s, %s)",
             (name.direction.value, str(name), identity.system_id, identity.timeline, publication, position),
         )
-    for entity in entities:
-        await writes.execute(
-            "INSERT INTO alih.chunk (direction, entity, state) VALUES (%s, %s, 'not started') ON CONFLICT DO NOTHING",
-            (name.direction.value, entity),
-        )
+    async with writes.transaction():
+        await chunks.hold_stream(writes, name.direction)
+        known = await chunks.planned(writes, name.direction)
+        await chunks.add(writes, name.direction, [await plan(reads, p) for p in copied if p.entity not in known])
 
 
 async def _publication_id(reads: Connection, name: StreamName) -> int:

@@ -17,6 +17,7 @@ from alih.model.change import NULL, Lsn
 from alih.model.compaction import Kind, RowChange, Segment
 from alih.model.contract import Scope
 from alih.model.projection import Projection
+from alih.postgres import changed
 from alih.postgres.statements import Statements
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + pack("!II", 0, 0)
@@ -100,7 +101,7 @@ class SegmentWriter:
         if expected := counts[Kind.INSERT, ""] + counts[Kind.REPLACE, ""]:
             await self._run(statements.insert, expected, statements)
         if counts.total():
-            await self._connection.execute(statements.log_changed(position))
+            await self._connection.execute(changed.log_changed(statements, position))
 
     async def _update(self, statements: Statements, kind: Kind, mask: str, expected: int) -> None:
         """Update the rows in which the same columns, those of `mask`, did not arrive."""

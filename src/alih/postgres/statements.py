@@ -52,8 +52,8 @@ class Statements:
         ).format(self.stage, sql.SQL(", ").join(shape))
 
     def _shape(self) -> list[tuple[str, str]]:
-        olds = [(f"_old_{c.name}", _UNSIZED.get(c.type, c.type)) for c in self.projection.read_key]
-        return olds + [(c.name, _UNSIZED.get(c.type, c.type)) for c in self.projection.read_columns]
+        olds = [(f"_old_{c.name}", _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_key]
+        return olds + [(c.name, _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_columns]
 
     @cached_property
     def fill(self) -> sql.Composed:
@@ -108,40 +108,18 @@ class Statements:
             columns([a.column for a in present]),
             _expressions(present),
             self.stage,
-            self._old_keys,
+            self.old_keys,
             self._same_key,
         )
 
     @cached_property
-    def _old_keys(self) -> sql.Composed:
+    def old_keys(self) -> sql.Composed:
         """The former keys of staged moves, under the key columns' names."""
         old = [
             sql.SQL("s.{} AS {}").format(sql.Identifier(f"_old_{c.name}"), sql.Identifier(c.name)) for c in self._key
         ]
         return sql.SQL("(SELECT s._xid, s._tenant, {} FROM {} s WHERE s._op = 'K')").format(
             sql.SQL(", ").join(old), self.stage
-        )
-
-    def log_changed(self, position: Lsn) -> sql.Composed:
-        """Note the keys of what is staged, former ones too, for the verification inside the hold."""
-        written = [sql.SQL("({})::text").format(trusted(a.sql)) for a in self.projection.write_key]
-        read = [sql.SQL("(r.{})::text").format(sql.Identifier(c.name)) for c in self._key]
-        return sql.SQL(
-            "INSERT INTO alih.changed (direction, entity, write_key, read_key, tenant, xid, position)"
-            " SELECT {direction}, {entity}, ARRAY[{written}], ARRAY[{read}], {tenant}, r._xid, {position}::pg_lsn"
-            " FROM (SELECT _xid, _tenant, {key} FROM {stage} UNION ALL SELECT * FROM {old} o) r"
-            " ON CONFLICT (direction, entity, write_key) DO UPDATE SET read_key = excluded.read_key,"
-            " tenant = coalesce(excluded.tenant, changed.tenant), xid = excluded.xid, position = excluded.position"
-        ).format(
-            direction=sql.Literal(self.projection.direction.value),
-            entity=sql.Literal(self.projection.entity),
-            position=sql.Literal(str(position)),
-            written=sql.SQL(", ").join(written),
-            read=sql.SQL(", ").join(read),
-            tenant=self._tenant,
-            stage=self.stage,
-            old=self._old_keys,
-            key=columns([c.name for c in self._key]),
         )
 
     # --- whose row is it? -----------------------------------------------------------------------------------
@@ -197,7 +175,7 @@ class Statements:
             stage=self.stage,
             direction=sql.Literal(self.projection.direction.value),
             entity=sql.Literal(self.projection.entity),
-            tenant=self._tenant,
+            tenant=self.tenant,
             default=sql.Literal(self.projection.direction is Direction.FORWARD),
             deletes=sql.Literal(deletes),
             position=sql.Literal(str(position)),
@@ -211,7 +189,7 @@ class Statements:
         return self.projection.read_key
 
     @property
-    def _tenant(self) -> sql.Composable:
+    def tenant(self) -> sql.Composable:
         return sql.Literal(SHARED) if self.projection.scope is Scope.SHARED else sql.SQL("r._tenant")
 
     @property

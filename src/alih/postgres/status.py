@@ -34,7 +34,9 @@ async def stream(reads: Connection, writes: Connection, direction: Direction) ->
     status["state"] = _state(StreamState(status["state"]), state_of(stored, seen)).value
     chunks = await _rows(writes, "status_chunks", direction=direction.value)
     verdict = await _rows(writes, "status_verdict", direction=direction.value)
-    return status | dict(budget) | {"chunks": chunks, "verdict": verdict[0] if verdict else None}
+    copy = await _rows(writes, "status_copy", direction=direction.value)
+    done = {"copy": copy[0]} if copy else {}
+    return status | dict(budget) | done | {"chunks": chunks, "verdict": verdict[0] if verdict else None}
 
 
 def _state(said: StreamState, seen: StreamState) -> StreamState:

@@ -19,9 +19,10 @@ from psycopg.types.json import Jsonb
 from alih.model.change import Lsn
 from alih.model.contract import Scope
 from alih.model.finding import Cause, Finding, Verdict
-from alih.model.projection import Projection
+from alih.model.projection import Direction, Projection
 from alih.model.side import SHARED
-from alih.postgres import positions
+from alih.postgres import changed, positions
+from alih.postgres.changed import Touched
 from alih.postgres.comparison import PINNED, HashedSide, reading_side, writing_side
 from alih.postgres.positions import Applied
 
@@ -43,14 +44,6 @@ class _Image:
 
 
 _ABSENT = _Image(None, None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Touched:
-    """The transaction (32 bits) that alih last applied to a key, and where in the log it ends at the latest."""
-
-    xid: int
-    position: Lsn
 
 
 class _Judgement(Enum):
@@ -94,7 +87,7 @@ class Verifier:
                 rows, suspects = await self._unequal(projection, tenants)
                 verdict = _sum(verdict, await self._settled(projection, suspects), rows=rows)
         if verdict.clean:
-            await self._forget_changed(position, tenants)
+            await changed.forget(self._writes, self._direction, position, tenants)
         return verdict
 
     async def record(self, verdict: Verdict) -> None:
@@ -106,7 +99,7 @@ class Verifier:
             " mismatches = excluded.mismatches, undecided = excluded.undecided, findings = excluded.findings,"
             " position = excluded.position, verified_at = excluded.verified_at",
             (
-                self._direction,
+                self._direction.value,
                 verdict.rows,
                 len(verdict.findings),
                 verdict.undecided,
@@ -137,7 +130,7 @@ class Verifier:
         for projection, suspects in await self._changed(tenants):
             verdict = _sum(verdict, await self._settled(projection, suspects), rows=len(suspects))
         if verdict.clean:
-            await self._forget_changed(position, tenants)
+            await changed.forget(self._writes, self._direction, position, tenants)
         return verdict
 
     # --- one entity -----------------------------------------------------------------------------------------
@@ -229,18 +222,13 @@ class Verifier:
 
     async def _written_images(
         self, projection: Projection, suspects: Sequence[_Suspect]
-    ) -> tuple[dict[Key, _Image], dict[Key, _Touched]]:
+    ) -> tuple[dict[Key, _Image], Mapping[Key, Touched]]:
         """The writing side's rows, and what was last applied to each key, as of one snapshot."""
         keys = [s.write_key for s in suspects]
         async with self._writes.transaction():
             await self._writes.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             found = await self._images(self._writes, writing_side(projection), keys)
-            cursor = await self._writes.execute(
-                "SELECT write_key, xid, position::text FROM alih.changed WHERE direction = %s AND entity = %s"
-                " AND write_key IN (SELECT string_to_array(k, chr(31)) FROM unnest(%s::text[]) k)",
-                (self._direction, projection.entity, ["\x1f".join(key) for key in keys]),
-            )
-            applied = {tuple(key): _Touched(int(xid), Lsn.parse(at)) for key, xid, at in await cursor.fetchall()}
+            applied = await changed.applied(self._writes, self._direction, projection.entity, keys)
         return {key: found.get(key, _ABSENT) for key in keys}, applied
 
     async def _images(self, connection: Connection, side: HashedSide, keys: Sequence[Key]) -> dict[Key, _Image]:
@@ -253,27 +241,12 @@ class Verifier:
 
     async def _changed(self, tenants: Sequence[str]) -> list[tuple[Projection, list[_Suspect]]]:
         """The changed keys of each entity that has any, in one query: somebody may be waiting."""
-        cursor = await self._writes.execute(
-            "SELECT entity, write_key, read_key FROM alih.changed WHERE direction = %s AND tenant = ANY(%s::text[])",
-            (self._direction, list(tenants)),
-        )
-        suspects: dict[str, list[_Suspect]] = {}
-        for entity, written, read in await cursor.fetchall():
-            suspects.setdefault(entity, []).append(_Suspect(tuple(written), tuple(read)))
-        return [(p, suspects[p.entity]) for p in self._projections if p.entity in suspects]
-
-    async def _forget_changed(self, position: Lsn, tenants: Sequence[str] | None) -> None:
-        await self._writes.execute(
-            # what the follower is writing at this moment stays noted: neither waits for the other
-            "DELETE FROM alih.changed WHERE ctid = ANY(ARRAY(SELECT ctid FROM alih.changed"
-            " WHERE direction = %(direction)s AND position <= %(position)s"
-            " AND (%(tenants)s::text[] IS NULL OR tenant = ANY(%(tenants)s::text[])) FOR UPDATE SKIP LOCKED))",
-            {
-                "direction": self._direction,
-                "position": str(position),
-                "tenants": None if tenants is None else list(tenants),
-            },
-        )
+        found = await changed.of_tenants(self._writes, self._direction, tenants)
+        return [
+            (p, [_Suspect(key.write_key, key.read_key) for key in found[p.entity]])
+            for p in self._projections
+            if p.entity in found
+        ]
 
     async def _caught_up(self) -> Lsn:
         """Have the stream apply all that the reading side has now, and say up to where that was."""
@@ -282,8 +255,8 @@ class Verifier:
         return position
 
     @property
-    def _direction(self) -> str:
-        return self._projections[0].direction.value
+    def _direction(self) -> Direction:
+        return self._projections[0].direction
 
 
 def _sum(verdict: Verdict, settled: tuple[list[Finding], int], rows: int) -> Verdict:
@@ -297,7 +270,7 @@ def _sum(verdict: Verdict, settled: tuple[list[Finding], int], rows: int) -> Ver
 
 
 def _judged(
-    before: _Image, after: _Image, written: _Image, applied: _Touched | None, begun: Lsn
+    before: _Image, after: _Image, written: _Image, applied: Touched | None, begun: Lsn
 ) -> "_Judgement | Cause":
     """A cause means different for good. A row that was absent both times may have come and gone in between: then
     its key was touched after `begun`, a place in the log from before the first look."""

@@ -7,8 +7,9 @@ import pytest
 
 from alih.model.change import Lsn
 from alih.model.finding import Cause, Verdict
+from alih.postgres.changed import Touched
 from alih.postgres.embedded import binary
-from alih.postgres.verifier import _Image, _judged, _Judgement, _Touched
+from alih.postgres.verifier import _Image, _judged, _Judgement
 from alih.process import child
 from tests.integration.engine.world import equal_tables, following, rows
 from tests.support.databases import Databases
@@ -91,14 +92,14 @@ EARLY, LATE = Lsn(100), Lsn(300)
         (OLD, OLD, NEW, None, Cause.DIFFERENT),
         (OLD, OLD, GONE, None, Cause.MISSING),
         (GONE, GONE, OLD, None, Cause.SURPLUS),
-        (GONE, GONE, OLD, _Touched(10, EARLY), Cause.SURPLUS),
-        (GONE, GONE, OLD, _Touched(10, LATE), _Judgement.CHANGING),  # it came and went between the two looks
+        (GONE, GONE, OLD, Touched(10, EARLY), Cause.SURPLUS),
+        (GONE, GONE, OLD, Touched(10, LATE), _Judgement.CHANGING),  # it came and went between the two looks
         (OLD, NEW, GONE, None, _Judgement.CHANGING),
-        (OLD, NEW, _Image(3, 5), _Touched(11, LATE), Cause.DIFFERENT),  # both stand where transaction 11 left them
-        (OLD, NEW, _Image(3, 5), _Touched(12, LATE), _Judgement.CHANGING),
+        (OLD, NEW, _Image(3, 5), Touched(11, LATE), Cause.DIFFERENT),  # both stand where transaction 11 left them
+        (OLD, NEW, _Image(3, 5), Touched(12, LATE), _Judgement.CHANGING),
     ],
 )
 def test_judgement(
-    before: _Image, after: _Image, written: _Image, applied: _Touched | None, judgement: "_Judgement | Cause"
+    before: _Image, after: _Image, written: _Image, applied: Touched | None, judgement: "_Judgement | Cause"
 ) -> None:
     assert _judged(before, after, written, applied, Lsn(200)) is judgement

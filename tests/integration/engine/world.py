@@ -17,7 +17,7 @@ from alih.model.change import Lsn
 from alih.model.finding import Verdict
 from alih.model.projection import Direction
 from alih.model.side import Side
-from alih.postgres import catalog, chunks, positions
+from alih.postgres import catalog, copying, positions
 from alih.postgres.engine import Engine
 from alih.postgres.installation import install_schema
 from tests.support.databases import Databases
@@ -64,14 +64,19 @@ class World:
 
 @asynccontextmanager
 async def equal_tables(
-    databases: Databases, directory: Path, tables: LiteralString, tenants: Mapping[str, str] | None = None
+    databases: Databases,
+    directory: Path,
+    tables: LiteralString,
+    tenants: Mapping[str, str] | None = None,
+    others: LiteralString | None = None,
 ) -> AsyncIterator[World]:
-    """The same tables on both sides, a drafted contract for them, alih's own tables, and an opened forward stream.
+    """The same tables on both sides (`others`: the target's, if it makes them otherwise), a drafted contract for them,
+    alih's own tables, and an opened forward stream.
 
     `tenants` are the entities that belong to tenants, by the column that says to which; the tenants' own is first."""
     async with connected(databases.source) as source, connected(databases.target) as target:
         await source.execute(tables)
-        await target.execute(tables)
+        await target.execute(others or tables)
         here, there = await catalog.read(source), await catalog.read(target)
         text = contracts.draft(NAME, here, there)
         for entity, column in (tenants or {}).items():
@@ -129,12 +134,12 @@ class Held:
 def hold_before(monkeypatch: pytest.MonkeyPatch, step: str) -> Held:
     """Hold every copy before one of its steps."""
     held = Held()
-    original: Callable[..., Awaitable[Any]] = getattr(chunks.ChunkCopy, step)
+    original: Callable[..., Awaitable[Any]] = getattr(copying.ChunkCopy, step)
 
-    async def waiting(copy: chunks.ChunkCopy, *arguments: Any) -> Any:
+    async def waiting(copy: copying.ChunkCopy, *arguments: Any, **named: Any) -> Any:
         held.there.set()
         await held.go.wait()
-        return await original(copy, *arguments)
+        return await original(copy, *arguments, **named)
 
-    monkeypatch.setattr(chunks.ChunkCopy, step, waiting)
+    monkeypatch.setattr(copying.ChunkCopy, step, waiting)
     return held
