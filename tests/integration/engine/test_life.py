@@ -381,7 +381,7 @@ async def test_no_slot_is_free(databases: Databases, tmp_path: Path) -> None:
 
 
 def standby_of(primary: Cluster, path: Path) -> Cluster:
-    """A streaming standby of the cluster, not started yet: its base backup, which belongs to whom the server runs as."""
+    """A streaming standby of the cluster, not started yet: its base backup, owned by the account that runs servers."""
     (path / "standby").mkdir()
     data = path / "standby" / "data"
     run("pg_basebackup", "-d", primary.dsn(), "-D", str(data), "-R", "--checkpoint=fast", version=primary.version)
