@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "An entity": (shape.EntityShape,),
     "Rows by way of a parent": (shape.ViaShape,),
     "A field's rule": (shape.PlainShape, shape.CodedShape, shape.LinkShape, shape.SqlShape, shape.ConstantShape),
+    "The copy": (shape.CopyShape,),
     "A cohort": (shape.CohortShape,),
     "The gateway": (shape.GatewayShape,),
     "Where the tenant is found": (shape.TenantFromShape,),
