@@ -11,7 +11,9 @@ from alih.model.stitching import Chunk, EntityChunks, one_row
 from tests.model.source import Key, key_of
 
 ENTITY = "e"
-COLUMNS = tuple(ReadColumn(name=name, type="integer", key=name == "id") for name in ("id", "value", "large"))
+COLUMNS = tuple(
+    ReadColumn(name=name, type="integer", key=name == "id", wire="integer") for name in ("id", "value", "large")
+)
 
 Rows = dict[Key, Row]
 
