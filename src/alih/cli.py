@@ -61,9 +61,10 @@ def init(
 def check(
     contract: Contract = DEFAULT,
     sql: Annotated[Side | None, typer.Option(help="print only what this side's DBA has to run")] = None,
+    data: Annotated[bool, typer.Option("--data", help="read all rows: would each cross, and come back?")] = False,
 ) -> None:
     """Check the contract against both databases: lineage of every field, and what rights and settings are missing."""
-    _run(faces.check(contract, _environment(), sql, out.print))
+    _run(faces.check(contract, _environment(), sql, out.print, data=data))
 
 
 @app.command()
