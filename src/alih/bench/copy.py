@@ -138,30 +138,32 @@ async def _output(argv: Sequence[str], variables: Mapping[str, str]) -> bytes:
     return said
 
 
-async def bench(rounds: int = pairs.LEAST, rows: int = 2_000_000, version: int = 18) -> dict[str, object]:
+async def bench(rounds: int = pairs.LEAST, rows: int = 2_000_000, version: int = 18) -> dict[str, Any]:
     """The figures of each kind; `rows` orders, or as many bytes of wider rows. `ratio_to_limit` is the least of the
     kinds' medians, `ratio_to_peer` the one to pgcopydb, None where it is not installed."""
     async with servers(version) as both:
-        kinds = {kind: await _kind(both, kind, rows, rounds) for kind in KINDS}
+        kinds = {name: await kind(both, name, rows, rounds) for name in KINDS}
         peer = await _peer(both, rows, rounds) if shutil.which("pgcopydb") else None
         versions = await both.versions()
-    least = min(kinds.values(), key=lambda kind: kind["ratio"])
+    return {"rows": rows} | summary(kinds) | {"ratio_to_peer": peer, "rounds": rounds, "versions": versions}
+
+
+def summary(kinds: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The figures of all kinds as one: the ratio is that of the worst."""
+    least = min(kinds.values(), key=lambda of: float(of["ratio"]))
     return {
-        "rows": rows,
-        "seconds": round(sum(kind["seconds"] for kind in kinds.values()), 3),
+        "seconds": round(sum(of["seconds"] for of in kinds.values()), 3),
         "ratio_to_limit": least["ratio"],
-        "ratio_to_peer": peer,
         "interval": least["interval"],
         "kinds": kinds,
-        "memory_mb": max(kind["memory_mb"] for kind in kinds.values()),
+        "memory_mb": max(of["memory_mb"] for of in kinds.values()),
         "workers": WORKERS,
-        "rounds": rounds,
-        "versions": versions,
     }
 
 
-async def _kind(both: Servers, kind: str, rows: int, rounds: int) -> dict[str, Any]:
-    directory, weight = KINDS[kind]
+async def kind(both: Servers, name: str, rows: int, rounds: int) -> dict[str, Any]:
+    """The figures of one kind."""
+    directory, weight = KINDS[name]
     async with world(both, directory, rows // weight) as place:
         race = _Race(place)
         runs: Mapping[str, pairs.Run] = {
