@@ -14,7 +14,14 @@ from alih import cli, errors
 from alih.contract import shape
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "demo").rglob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "demo").rglob("*.md"),
+        *(ROOT / "benchmarks").glob("*.md"),
+    ]
+)
 
 SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "Top level": (shape.ContractShape,),
