@@ -17,6 +17,7 @@ from alih.model.contract import Contract
 from alih.model.finding import Verdict
 from alih.model.phase import IN_TRANSIT, Copying, Done, Following, Planned, Soaking, Verified
 from alih.model.projection import Direction
+from alih.model.rehearsal import Obstacle
 from alih.model.side import SHARED, Side
 from alih.ports import Probe
 from alih.postgres.control import Control
@@ -29,6 +30,9 @@ from alih.steps.cutover import Aborted, Outcome, Road, recover
 
 Unexplained = Callable[[], Awaitable[Collection[str]]]
 """The tenants whose money does not reconcile at this moment."""
+
+Losses = Callable[[Sequence[str]], Awaitable[Sequence[Obstacle]]]
+"""What rows of these tenants would lose if they came back."""
 
 _LANES = 2  # tenants that are cut over side by side; more of them only wait for one another
 _LOOK_AGAIN_S = 5.0
@@ -75,6 +79,7 @@ class Conductor:
     control: Control
     probe: Probe
     unexplained: Unexplained
+    losses: Losses
 
     async def prepare(self) -> Verdict:
         """Admit the tenants, mend what a dead conductor left, show the routes, copy, follow, verify.
@@ -153,6 +158,7 @@ class Conductor:
 
     async def _move(self, argument: str, tenants: Sequence[str]) -> dict[str, object]:
         await self._check_ready(argument, tenants)
+        await self._check_returns(argument, tenants)
         outcomes = await self._cut_over(tenants)
         aborted = {o.tenant: o.reason for o in outcomes if isinstance(o, Aborted)}
         return {"cohort": argument, "moved": len(outcomes) - len(aborted), "aborted": aborted}
@@ -203,6 +209,15 @@ class Conductor:
             )
         for engine in self.engines.values():  # the way there, and the way back, which nothing else has tried yet
             await engine.prove()
+
+    async def _check_returns(self, cohort: str, tenants: Sequence[str]) -> None:
+        """What was written since the copy has to be able to come back as well."""
+        owned = set(await self.control.owned_by(Side.SOURCE))
+        if losses := await self.losses([tenant for tenant in tenants if tenant in owned]):
+            raise NeedsOperator(
+                f"rows of cohort {cohort} would not come back as they are:\n" + "\n".join(map(str, losses)),
+                remedy="correct each, then run this again",
+            )
 
     async def _cut_over(self, tenants: Sequence[str]) -> list[Outcome]:
         engine = self.engines[Direction.FORWARD]
