@@ -131,6 +131,18 @@ CREATE TABLE IF NOT EXISTS alih.changed (
 );
 CREATE INDEX IF NOT EXISTS changed_by_tenant ON alih.changed (direction, tenant);
 
+-- How the reading side offered a table to the stream when it was first followed: see sql/offered.sql.
+CREATE TABLE IF NOT EXISTS alih.offered (
+    direction text NOT NULL REFERENCES alih.stream ON DELETE CASCADE,
+    entity text NOT NULL,
+    columns text[] NOT NULL,  -- those that cross
+    published text,
+    identity text NOT NULL,
+    partitions bigint[] NOT NULL,
+    partition_names text[] NOT NULL,
+    PRIMARY KEY (direction, entity)
+);
+
 -- Writes seen in the log of a side that does not own the tenant. Keys, never values.
 CREATE TABLE IF NOT EXISTS alih.stray (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
