@@ -11,7 +11,7 @@ from functools import cached_property
 from psycopg import sql
 
 from alih.model.contract import Scope
-from alih.model.projection import Projection
+from alih.model.projection import Assignment, Projection
 from alih.postgres.statements import table, trusted
 
 BUCKETS = 4096
@@ -132,11 +132,18 @@ def writing_side(projection: Projection) -> HashedSide:
         source=sql.SQL("{} w").format(table(projection)),
         key=tuple(sql.SQL("({})::text").format(column) for column, _ in key),
         own_key=key,
-        row=_record([sql.SQL("w.{}").format(sql.Identifier(a.column)) for a in projection.assignments]),
+        row=_record([_written(a) for a in projection.assignments]),
         ours=_condition(projection.writes_ours),
         tenant=trusted(tenant) if tenant else None,
         alias="w",
     )
+
+
+def _written(assignment: Assignment) -> sql.Composable:
+    """A column that keeps what the other side cannot hold is compared by what the other side can hold of it."""
+    if assignment.update is not None and assignment.returned is not None:
+        return trusted(assignment.returned)
+    return sql.SQL("w.{}").format(sql.Identifier(assignment.column))
 
 
 def _record(values: Sequence[sql.Composable]) -> sql.Composed:

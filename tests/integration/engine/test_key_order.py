@@ -87,7 +87,9 @@ def _agree(server: psycopg.Connection, columns: Sequence[Column], names: list[Li
     bounds = server.execute(sql.SQL("SELECT ARRAY[{}] FROM bounds ORDER BY {}").format(as_text, key)).fetchall()
     ends = [None, *(bound for (bound,) in bounds), None]
     chunks = [Chunk(id=i, state=NotStarted(), lower=a, upper=b) for i, (a, b) in enumerate(pairwise(ends))]
-    read = sorted((ReadColumn(name, type_, True, type_) for name, type_, *_ in columns), key=lambda column: column.name)
+    read = sorted(
+        (ReadColumn(name, type_, True, wire=type_) for name, type_, *_ in columns), key=lambda column: column.name
+    )
     of_entity = EntityChunks(read, names, chunks)
     below = sql.SQL("SELECT {}, (SELECT count(*) FROM bounds b WHERE ({}) <= ({})) FROM keys k").format(
         sql.SQL(", ").join(sql.SQL("k.{}").format(sql.Identifier(column.name)) for column in read),
