@@ -145,23 +145,20 @@ async def test_a_log_read_late_is_judged_by_each_chunks_own_snapshot(
         await start_rows(world, [1])
         numbers = await cut_at(world, "1000", "2000", "3000", "4000", "5000")
         holding = Holding(monkeypatch, "_mark_spooling", numbers[3:4])
-        async with copying_beside(world, workers=1):
+        async with asyncio.TaskGroup() as tasks:
+            copied = tasks.create_task(world.engine().copy(1))
             await holding.all_there()
             await one_moment_of_everything(world, 1)
             holding.go.set()
             await until(lambda: all_done(world))
             async with following(world.engine()):
-                await until(lambda: rows_of_their_own(world, 9))
+                assert await copied == 6 + 9  # the rows of their own, too
                 await world.caught_up()
         assert len(await world.both(ALL)) == 6 * 17
 
 
 async def all_done(world: World) -> bool:
     return {state for (state,) in await rows(world.target, STATES)} == {"done"}
-
-
-async def rows_of_their_own(world: World, count: int) -> bool:
-    return await rows(world.target, ROWS_OF_THEIR_OWN) == [(count,)]
 
 
 async def test_a_row_of_its_own_that_moves_while_it_is_read(
