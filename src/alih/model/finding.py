@@ -70,9 +70,7 @@ def finding(
     if hashes[0] == hashes[1]:
         return None
     if read is None or written is None:
-        return Finding(
-            entity=entity, key=key, cause=Cause.SURPLUS if read is None else Cause.MISSING, hashes=hashes
-        )
+        return Finding(entity=entity, key=key, cause=Cause.SURPLUS if read is None else Cause.MISSING, hashes=hashes)
     unequal = tuple(
         name for name, here, there in zip(columns, read.columns, written.columns, strict=True) if here != there
     )

@@ -7,6 +7,7 @@ the scale of a number, the upper half of a bigint, a char's blanks, collations) 
 it is sent, or as text. That all this is the same on two servers is not promised: `Verifier.prepare` tries it (VECTOR).
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ _SENT = {
 
 VECTOR = (
     "SELECT hash_record_extended(ROW(true, 7::smallint, 70000, '2024-02-29'::date,"
-    " '3f333df6-90a4-4fda-8dd3-9485d27cee36'::uuid, '\\xdeadbeef'::bytea, 'Sepatu é' COLLATE \"C\","
+    " '3f333df6-90a4-4fda-8dd3-9485d27cee36'::uuid, '\\xdeadbeef'::bytea, 'Sepatu é'::text COLLATE \"C\","
     " int8send(4294967297), numeric_send(145000.00), float4send('-0'), float8send('NaN'),"
     " timestamp_send('1999-12-31 23:59:59.999999'), timestamptz_send('infinity'), bpcharsend('a '::char(3)),"
     " NULL::text), 7), hash_record_extended(ROW('x'::text), 0), hashint8extended(-4294967297, 0)"
@@ -86,7 +87,7 @@ class HashedSide:
         of their places; only what comes after the place `after`."""
         return sql.SQL(
             "SELECT {place}, {key}, {own}, {hash} FROM {source} WHERE {counted} AND {bucket} = ANY({buckets})"
-            " AND {place} > {after} ORDER BY 1"
+            " {after} ORDER BY 1"
         ).format(
             place=self._place,
             key=self._key_array,
@@ -96,7 +97,7 @@ class HashedSide:
             counted=self._counted(tenants),
             bucket=self._bucket(count),
             buckets=sql.Literal(list(buckets)),
-            after=sql.SQL("{}::bigint").format(sql.Literal(-(1 << 63) if after is None else after)),
+            after=sql.SQL("") if after is None else sql.SQL("AND {} > {}").format(self._place, sql.Literal(after)),
         )
 
     def images(self, own_keys: Sequence[Sequence[str]]) -> sql.Composed:
@@ -105,13 +106,10 @@ class HashedSide:
 
     def images_scanned(self, keys: Sequence[Sequence[str]]) -> sql.Composed:
         """The same of rows that are known by the other side's key only: reads the whole table."""
-        return sql.SQL("{} FROM {} WHERE {} AND {} IN ({})").format(
-            self._image,
-            self.source,
-            self.ours,
-            self._key_array,
-            sql.SQL(", ").join(sql.SQL("{}::text[]").format(sql.Literal(list(key))) for key in keys),
-        )
+        return sql.SQL(
+            "{} FROM {} WHERE {} AND {} IN (SELECT ARRAY(SELECT jsonb_array_elements_text(k))"
+            " FROM jsonb_array_elements({}::jsonb) k)"
+        ).format(self._image, self.source, self.ours, self._key_array, sql.Literal(json.dumps([list(k) for k in keys])))
 
     def joined(self, own_keys: Sequence[Sequence[str]]) -> sql.Composed:
         """The table, joined by its index to the rows with these own keys."""

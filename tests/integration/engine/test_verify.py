@@ -5,11 +5,8 @@ from typing import LiteralString
 
 import pytest
 
-from alih.model.change import Lsn
 from alih.model.finding import Cause, Verdict
-from alih.postgres.changed import Touched
 from alih.postgres.embedded import binary
-from alih.postgres.verifier import _Image, _judged, _Judgement
 from alih.process import child
 from tests.integration.engine.world import equal_tables, following, rows
 from tests.support.databases import Databases
@@ -55,7 +52,7 @@ async def test_planted_differences_are_found_by_key_and_cause(databases: Databas
         stored: LiteralString = "SELECT row_count, mismatches, undecided, findings->0 FROM alih.verdict"
         ((*numbers, first),) = await rows(world.target, stored)
         assert numbers == [5000, 3, 0]
-        assert set(first) == {"entity", "key", "cause"}
+        assert set(first) == {"entity", "key", "cause", "columns", "hashes"}
 
 
 async def test_load_on_hot_rows_gives_no_false_difference(databases: Databases, tmp_path: Path) -> None:
@@ -78,28 +75,3 @@ async def test_load_on_hot_rows_gives_no_false_difference(databases: Databases, 
             assert (await world.verified()).clean
         assert await world.both("SELECT sum(n) > 100 FROM hot") == [(True,)]
         await world.both("SELECT * FROM brief ORDER BY id")
-
-
-OLD, NEW, GONE = _Image(1, 10), _Image(2, 11), _Image(None, None)
-EARLY, LATE = Lsn(100), Lsn(300)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "written", "applied", "judgement"),
-    [
-        (OLD, OLD, OLD, None, _Judgement.EQUAL),
-        (OLD, NEW, NEW, None, _Judgement.EQUAL),
-        (OLD, OLD, NEW, None, Cause.DIFFERENT),
-        (OLD, OLD, GONE, None, Cause.MISSING),
-        (GONE, GONE, OLD, None, Cause.SURPLUS),
-        (GONE, GONE, OLD, Touched(10, EARLY), Cause.SURPLUS),
-        (GONE, GONE, OLD, Touched(10, LATE), _Judgement.CHANGING),  # it came and went between the two looks
-        (OLD, NEW, GONE, None, _Judgement.CHANGING),
-        (OLD, NEW, _Image(3, 5), Touched(11, LATE), Cause.DIFFERENT),  # both stand where transaction 11 left them
-        (OLD, NEW, _Image(3, 5), Touched(12, LATE), _Judgement.CHANGING),
-    ],
-)
-def test_judgement(
-    before: _Image, after: _Image, written: _Image, applied: Touched | None, judgement: "_Judgement | Cause"
-) -> None:
-    assert _judged(before, after, written, applied, Lsn(200)) is judgement
