@@ -102,17 +102,23 @@ class HashedSide:
 
     def images(self, own_keys: Sequence[Sequence[str]]) -> sql.Composed:
         """(key in the writing side's terms, hash, hash of each column, tenant) of the rows with these own keys."""
-        return sql.SQL("{} FROM {} WHERE {}").format(self._image, self.joined(own_keys), self.ours)
+        return sql.SQL("{} {}").format(self._image, self.by_own_key(own_keys))
+
+    def hashes(self) -> sql.Composed:
+        """(key, hash) of all rows there are, whosesoever."""
+        return sql.SQL("SELECT {}, {} FROM {}").format(self._key_array, self._hash, self.source)
 
     def images_scanned(self, keys: Sequence[Sequence[str]]) -> sql.Composed:
-        """The same of rows that are known by the other side's key only: reads the whole table."""
-        return sql.SQL(
-            "{} FROM {} WHERE {} AND {} IN (SELECT ARRAY(SELECT jsonb_array_elements_text(k))"
-            " FROM jsonb_array_elements({}::jsonb) k)"
-        ).format(self._image, self.source, self.ours, self._key_array, sql.Literal(json.dumps([list(k) for k in keys])))
+        """The same of rows that are known by the other side's key only."""
+        return sql.SQL("{} {}").format(self._image, self.by_key(keys))
 
-    def joined(self, own_keys: Sequence[Sequence[str]]) -> sql.Composed:
-        """The table, joined by its index to the rows with these own keys."""
+    def by_own_key(self, own_keys: Sequence[Sequence[str]]) -> sql.Composed:
+        """FROM and WHERE: the rows with these own keys, by the index of the key."""
+        keys, same = self.matched(own_keys)
+        return sql.SQL("FROM {} JOIN {} ON {} WHERE {}").format(keys, self.source, same, self.ours)
+
+    def matched(self, own_keys: Sequence[Sequence[str]]) -> tuple[sql.Composed, sql.Composed]:
+        """These own keys as rows, and the condition that joins the table to them."""
         arrays = [
             sql.SQL("{}::text[]::{}[]").format(sql.Literal([key[i] for key in own_keys]), trusted(type_))
             for i, (_, type_) in enumerate(self.own_key)
@@ -121,9 +127,15 @@ class HashedSide:
         same = [
             sql.SQL("{} = k.{}").format(column, name) for (column, _), name in zip(self.own_key, names, strict=True)
         ]
-        return sql.SQL("unnest({}) AS k({}) JOIN {} ON {}").format(
-            sql.SQL(", ").join(arrays), sql.SQL(", ").join(names), self.source, sql.SQL(" AND ").join(same)
-        )
+        rows = sql.SQL("unnest({}) AS k({})").format(sql.SQL(", ").join(arrays), sql.SQL(", ").join(names))
+        return rows, sql.SQL(" AND ").join(same)
+
+    def by_key(self, keys: Sequence[Sequence[str]]) -> sql.Composed:
+        """FROM and WHERE: the rows with these keys of the writing side; reads the whole table."""
+        return sql.SQL(
+            "FROM {} WHERE {} AND {} IN (SELECT ARRAY(SELECT jsonb_array_elements_text(k))"
+            " FROM jsonb_array_elements({}::jsonb) k)"
+        ).format(self.source, self.ours, self._key_array, sql.Literal(json.dumps([list(k) for k in keys])))
 
     def _counted(self, tenants: Sequence[str] | None) -> sql.Composed:
         if tenants is None or self.tenant is None:
@@ -173,12 +185,12 @@ def reading_side(projection: Projection) -> HashedSide:
     )
 
 
-def writing_side(projection: Projection) -> HashedSide:
-    """The rows as they were written."""
+def writing_side(projection: Projection, source: sql.Identifier | None = None) -> HashedSide:
+    """The rows as they were written, or as they are to be: those of another table with the same columns."""
     given = [sql.SQL("w.{}").format(sql.Identifier(a.column)) for a in projection.assignments]
     key = tuple((sql.SQL("w.{}").format(sql.Identifier(a.column)), a.type) for a in projection.write_key)
     return HashedSide(
-        source=sql.SQL("{} w").format(table(projection)),
+        source=sql.SQL("{} w").format(source or table(projection)),
         key=tuple(sql.SQL("({})::text").format(column) for column, _ in key),
         own_key=key,
         seed=_seed(projection, given),

@@ -19,6 +19,7 @@ from alih.postgres.follower import Follower
 from alih.postgres.installation import StreamName, open_stream, publish
 from alih.postgres.log import log_stream
 from alih.postgres.positions import Applied
+from alih.postgres.repair import Repair
 from alih.postgres.session import Connection, connect
 from alih.postgres.verifier import Verifier
 from alih.postgres.worker import Worker
@@ -87,6 +88,15 @@ class Engine:
             with named("verifying"):
                 await verifier.prepare()
                 yield verifier
+
+    @asynccontextmanager
+    async def repair(self, by: str) -> AsyncIterator[tuple[Repair, Verifier]]:
+        """What mends rows, in the name of the account `by`, and what verifies them again."""
+        async with self._both() as (reads, writes), self.applied() as applied:
+            verifier = Verifier(self._streamed, reads, writes, applied)
+            with named("repairing"):
+                await verifier.prepare()
+                yield Repair(self._streamed, reads, writes, applied, by), verifier
 
     @asynccontextmanager
     async def applied(self) -> AsyncIterator[Applied]:

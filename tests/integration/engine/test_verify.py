@@ -75,3 +75,17 @@ async def test_load_on_hot_rows_gives_no_false_difference(databases: Databases, 
             assert (await world.verified()).clean
         assert await world.both("SELECT sum(n) > 100 FROM hot") == [(True,)]
         await world.both("SELECT * FROM brief ORDER BY id")
+
+
+async def test_a_row_that_came_and_went_in_one_batch_is_noted(databases: Databases, tmp_path: Path) -> None:
+    """Somebody who has seen it in between could otherwise take it for one that never arrived."""
+    async with equal_tables(databases, tmp_path, LINES) as world:
+        await world.engine().copy()
+        async with following(world.engine()):
+            await world.source.execute("INSERT INTO lines VALUES (1, 'a', 1); DELETE FROM lines WHERE order_id = 1")
+            await world.caught_up()
+        ((key, xid),) = await rows(world.target, "SELECT write_key, xid FROM alih.changed")
+        ((now,),) = await rows(world.source, "SELECT pg_current_xact_id()::text::bigint")
+        assert key == ["1", "a"]
+        assert xid < now
+        assert await world.both("SELECT * FROM lines") == []
