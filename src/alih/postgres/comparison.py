@@ -172,10 +172,10 @@ class HashedSide:
 
 def reading_side(projection: Projection) -> HashedSide:
     """The rows as they would be written."""
-    given = [trusted(a.sql) for a in projection.assignments]
+    given = [trusted(a.sent) for a in projection.assignments]
     return HashedSide(
         source=sql.SQL("{} r").format(sql.Identifier(projection.reads.schema, projection.reads.name)),
-        key=tuple(sql.SQL("({})::text").format(trusted(a.sql)) for a in projection.write_key),
+        key=tuple(sql.SQL("({})::text").format(trusted(a.sent)) for a in projection.write_key),
         own_key=tuple((sql.SQL("r.{}").format(sql.Identifier(c.name)), c.type) for c in projection.read_key),
         seed=_seed(projection, given),
         values=_values(projection, given),

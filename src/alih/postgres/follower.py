@@ -35,10 +35,12 @@ from alih.model.chunk import Snapshot
 from alih.model.compaction import Segment, moved, moves_key
 from alih.model.projection import Direction, Projection
 from alih.model.stitching import EntityChunks, Forget, Keep, Part, Reread, Write, one_row, route
+from alih.model.stream import Identity, Stored, StreamState
 from alih.model.turn import Turn
-from alih.postgres import chunks, positions
+from alih.postgres import chunks, condition, positions
+from alih.postgres.condition import Halt
 from alih.postgres.failures import named
-from alih.postgres.log import Identity, LogStream
+from alih.postgres.log import LogStream
 from alih.postgres.pgoutput import decode
 from alih.postgres.segments import SegmentWriter
 from alih.postgres.sql import query
@@ -49,6 +51,7 @@ Columns = Mapping[tuple[str, str], Sequence[str]]
 _MANY_DROPPED = 1_000  # transactions remembered until seen visible, before somebody looks
 _ASK_AGAIN_S = 0.05
 _BATCH = 20_000  # changes; a larger transaction is written in parts, committed once
+_LET_GO = 16 << 20  # log without rows for us that is let go of at once: a segment, which is what a server removes
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -71,18 +74,19 @@ class Follower:
         self._writer = SegmentWriter(connection, projections)
         self._relations: dict[int, _Table] = {}
         self._position = Lsn(0)
+        self._stored = Lsn(0)
         self._dropped: set[int] = set()
         self._batch: _Batch | None = None
         self._transaction: _Transaction | None = None
         self._due = False
 
-    async def follow(self, log: LogStream, identity: Identity, slot: str, publication: str) -> None:
+    async def follow(self, log: LogStream, identity: Identity, slot: str, publications: Sequence[str]) -> None:
         """Run until cancelled. Raises Retryable when a connection is lost, another AlihError for what a person has
-        to see; then the reason is also stored."""
+        to see; then state and reason are also stored."""
         try:
             with named(f"the {self._direction} stream"):
-                await self._resume(identity)
-                await log.start(slot, publication, self._position)
+                await self._resume(identity, slot, publications[0])
+                await log.start(slot, publications, self._position)
                 while True:
                     await self._follow_once(log)
         except Retryable:
@@ -98,21 +102,40 @@ class Follower:
         self._due = True
         if self._transaction is None:
             await self._commit()
-            log.confirm(self._position if received.messages else received.end)
+            if not received.messages:
+                self._position = max(self._position, received.end)  # no transaction is open: all before is applied
+            await self._confirm(log)
             reached(Point.BATCH_CONFIRMED)
 
-    async def _resume(self, identity: Identity) -> None:
+    async def _confirm(self, log: LogStream) -> None:
+        """Confirm what is stored, and never more: a slot that has confirmed more is then known not to be ours.
+
+        Log without rows for us is stored when there is much of it, or when a server asks: one that shuts down waits
+        for our word. At each keepalive would not do: what is stored here is log to the other stream, which would
+        store that it has passed it, and so on for ever.
+        """
+        if self._position > self._stored and (log.asked or self._position - self._stored >= _LET_GO):
+            await self._connection.execute(
+                "UPDATE alih.stream SET position = %s WHERE direction = %s",
+                (str(self._position), self._direction.value),
+            )
+            await self._connection.commit()
+            self._stored = self._position
+        log.confirm(self._stored, self._position)
+
+    async def _resume(self, identity: Identity, slot: str, publication: str) -> None:
         row = await self._one(
-            "UPDATE alih.stream SET stopped = NULL WHERE direction = %s"
-            " RETURNING position::text, dropped, system_id, timeline"
+            "SELECT position::text, dropped, system_id, timeline, publication::bigint FROM alih.stream"
+            " WHERE direction = %s"
+        )
+        self._position, self._dropped = Lsn.parse(row[0]), set(row[1])
+        self._stored = self._position
+        stored = Stored(Identity(row[2], row[3]), self._stored, row[4])
+        await condition.check(self._reads, self._direction, slot, publication, stored, identity)
+        await self._connection.execute(
+            "UPDATE alih.stream SET stopped = NULL, state = 'following' WHERE direction = %s", (self._direction.value,)
         )
         await self._connection.commit()
-        if (identity.system_id, identity.timeline) != (row[2], row[3]):
-            raise NeedsOperator(
-                f"the {self._direction.reads} is another server, or was promoted, since its position was stored",
-                remedy="its slot may lack changes: alih clean, then start the copy anew",
-            )
-        self._position, self._dropped = Lsn.parse(row[0]), set(row[1])
         await self._connection.execute("SET session_replication_role = replica")
         await self._writer.prepare()
         self._types = await self._type_ids()
@@ -258,6 +281,7 @@ class Follower:
             await self._connection.execute("SELECT pg_notify(%s, '')", (positions.CHANNEL,))
         reached(Point.BATCH_WRITTEN)
         await self._connection.commit()
+        self._stored = self._position
         reached(Point.BATCH_COMMITTED)
 
     async def _forget_visible(self) -> None:
@@ -270,10 +294,12 @@ class Follower:
 
     async def _note_stop(self, stop: AlihError) -> None:
         """Store the reason, as far as the database still answers; the caller raises it in any case."""
+        state = stop.state if isinstance(stop, Halt) else StreamState.STOPPED
         with suppress(psycopg.OperationalError):
             await self._connection.rollback()
             await self._connection.execute(
-                "UPDATE alih.stream SET stopped = %s WHERE direction = %s", (str(stop), self._direction.value)
+                "UPDATE alih.stream SET stopped = %s, state = %s WHERE direction = %s",
+                (str(stop), state.value, self._direction.value),
             )
             await self._connection.execute("SELECT pg_notify(%s, '')", (positions.CHANNEL,))
             await self._connection.commit()
@@ -318,9 +344,9 @@ class Follower:
             await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _type_ids(self) -> Mapping[str, int]:
-        """The ids of the read columns' types; all are built in, so the same on every server."""
+        """The ids that the read columns' types have on the reading side; NULL for a type that is gone."""
         names = sorted({c.type for p in self._by_table.values() for c in p.read_columns})
-        cursor = await self._connection.execute("SELECT t, t::regtype::oid::bigint FROM unnest(%s::text[]) t", (names,))
+        cursor = await self._reads.execute("SELECT t, to_regtype(t)::oid::bigint FROM unnest(%s::text[]) t", (names,))
         return dict(await cursor.fetchall())
 
     async def _one(self, statement: str) -> tuple[Any, ...]:

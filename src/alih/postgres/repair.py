@@ -152,4 +152,4 @@ def _hash(rows: Mapping[Key, Image], key: Key) -> int | None:
 
 
 def _selected(projection: Projection, source: sql.Composed) -> sql.Composed:
-    return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(trusted(a.sql) for a in projection.assignments), source)
+    return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(trusted(a.sent) for a in projection.assignments), source)

@@ -52,8 +52,8 @@ class Statements:
         ).format(self.stage, sql.SQL(", ").join(shape))
 
     def _shape(self) -> list[tuple[str, str]]:
-        olds = [(f"_old_{c.name}", _UNSIZED.get(c.type, c.type)) for c in self.projection.read_key]
-        return olds + [(c.name, _UNSIZED.get(c.type, c.type)) for c in self.projection.read_columns]
+        olds = [(f"_old_{c.name}", _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_key]
+        return olds + [(c.name, _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_columns]
 
     @cached_property
     def fill(self) -> sql.Composed:

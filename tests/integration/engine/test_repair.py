@@ -40,13 +40,13 @@ PLANTED = (
 
 
 @asynccontextmanager
-async def busy(world: World, tmp_path: Path, rate: int = 600) -> AsyncIterator[Child]:
+async def busy(world: World, tmp_path: Path, rate: int = 100) -> AsyncIterator[Child]:
     """The copied tables, followed while hot rows are written inside savepoints."""
     script = tmp_path / "busy.sql"
     script.write_text(SCRIPT, encoding="utf-8")
     await world.source.execute("INSERT INTO goods SELECT i, 0, repeat('x', 4000) FROM generate_series(1, 500) i")
     async with following(world.engine()):
-        load = [str(binary("pgbench", 18)), "-n", "-f", str(script), "-c", "3", "-T", "60", "-R", str(rate)]
+        load = [str(binary("pgbench", 18)), "-n", "-f", str(script), "-c", "3", "-T", "300", "-R", str(rate)]
         await world.engine().copy()
         async with child([*load, world.databases.source], log=tmp_path / "load.log") as pressing:
             yield pressing

@@ -62,7 +62,7 @@ async def test_load_on_hot_rows_gives_no_false_difference(databases: Databases, 
     async with equal_tables(databases, tmp_path, HOT) as world:
         await world.source.execute("INSERT INTO hot SELECT i, 0 FROM generate_series(1, 5) i")
         async with following(world.engine()):
-            load = [str(binary("pgbench", 18)), "-n", "-f", str(script), "-c", "4", "-T", "60", "-R", "1500"]
+            load = [str(binary("pgbench", 18)), "-n", "-f", str(script), "-c", "4", "-T", "300", "-R", "150"]
             async with child([*load, databases.source], log=tmp_path / "load.log") as pressing:
                 await world.engine().copy()
                 for _ in range(3):
