@@ -7,6 +7,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict
 
 from alih.errors import AlihError, Corrupt, NeedsOperator, Retryable
 
@@ -63,6 +64,11 @@ def _has_news(connection: Connection) -> bool:
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def parts(dsn: str) -> dict[str, Any]:
+    """What a DSN says, by libpq's names."""
+    return dict(conninfo_to_dict(dsn))
 
 
 async def only_row(cursor: AsyncCursor[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -130,6 +130,18 @@ class Verifier:
             ),
         )
 
+    async def last(self) -> Verdict | None:
+        """The verdict that was recorded last."""
+        cursor = await self._writes.execute(
+            "SELECT row_count, findings, undecided, position::text FROM alih.verdict WHERE direction = %s",
+            (self._direction.value,),
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        found = tuple(Finding.of(each) for each in row[1])
+        return Verdict(rows=row[0], findings=found, undecided=row[2], position=Lsn.parse(row[3]))
+
     async def _closed(
         self,
         position: Lsn,
