@@ -7,7 +7,6 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.conninfo import conninfo_to_dict
 
 from alih.errors import AlihError, Corrupt, NeedsOperator, Retryable
 
