@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alih.faults import Point, plant
 from alih.model.finding import Cause, Finding, Verdict
 from alih.postgres.embedded import binary
 from alih.process import Child, child
@@ -95,3 +96,54 @@ async def test_what_differs_is_found_and_mended_under_load(databases: Databases,
             ("301", "missing", [], True, False, "budi"),
             ("999", "surplus", [], False, True, "budi"),
         ]
+
+
+class _Killed(Exception):
+    """The process ended there."""
+
+
+@pytest.mark.parametrize(("point", "left"), [(Point.REPAIR_WRITTEN, False), (Point.REPAIR_COMMITTED, True)])
+async def test_a_repair_that_dies_is_whole_or_nothing(
+    databases: Databases, tmp_path: Path, point: Point, left: bool
+) -> None:
+    def die(at: Point) -> None:
+        if at is point:
+            raise _Killed
+
+    async with equal_tables(databases, tmp_path, TABLES) as world:
+        await world.source.execute("INSERT INTO goods VALUES (1, 1, 'x'), (2, 2, 'x')")
+        await world.engine().copy()
+        async with following(world.engine()):
+            await world.target.execute("DELETE FROM goods WHERE id = 1; UPDATE goods SET big = 'y' WHERE id = 2")
+            verdict = await world.verified()
+            plant(die)
+            try:
+                with pytest.raises(_Killed):
+                    await repaired(world, verdict)
+            finally:
+                plant(None)
+            assert ((await world.verified()).clean, await rows(world.target, "SELECT count(*) FROM alih.repair")) == (
+                left,
+                [(2 if left else 0,)],
+            )
+            assert (await repaired(world, verdict))[1].clean
+        await world.both("SELECT * FROM goods ORDER BY id")
+        assert await rows(world.target, "SELECT count(*) FROM alih.repair") == [(2,)]
+
+
+async def test_a_row_of_a_tenant_that_was_turned_over_is_left_alone(databases: Databases, tmp_path: Path) -> None:
+    tables = (
+        "CREATE TABLE shop (id int PRIMARY KEY); CREATE TABLE item (id int PRIMARY KEY, shop_id int NOT NULL, n int)"
+    )
+    async with equal_tables(databases, tmp_path, tables, {"shop": "id", "item": "shop_id"}) as world:
+        await world.source.execute("INSERT INTO shop VALUES (1), (2); INSERT INTO item VALUES (1, 1, 1), (2, 2, 1)")
+        await world.engine().copy()
+        async with following(world.engine()):
+            await world.target.execute("UPDATE item SET n = 5")
+            verdict = await world.verified()
+            assert [each.key for each in verdict.findings] == [("1",), ("2",)]
+            await world.target.execute("INSERT INTO alih.flow VALUES ('forward', '1', false, 1)")
+            mended, again = await repaired(world, verdict)
+        assert [each.key for each in mended] == [("2",)]
+        assert again.clean
+        assert await rows(world.target, "SELECT id, n FROM item ORDER BY id") == [(1, 5), (2, 1)]
