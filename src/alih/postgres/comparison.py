@@ -210,6 +210,8 @@ def _exact(assignment: Assignment, value: sql.Composable) -> sql.Composable:
     kind = re.sub(r"\([^)]*\)", "", assignment.type).strip()
     if kind in _RAW:
         return value
+    if kind == "bigint" and "SELECT" not in assignment.sent:  # both halves: half the work of sending it
+        return sql.SQL("{0}, ({0} >> 32)::integer").format(value)
     if kind in _SENT:
         return sql.SQL("{}({})").format(sql.SQL(_SENT[kind]), value)
     text = value if kind in _TEXTS else sql.SQL("({})::text").format(value)
