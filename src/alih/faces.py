@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alih import app, keeping, running, serving
+from alih import app, following, keeping, running, serving
 from alih import contract as contracts
 from alih.app import Migration
 from alih.config import Environment
@@ -17,7 +17,7 @@ from alih.gateway.wire import listening
 from alih.model.catalog import Catalog
 from alih.model.projection import Direction
 from alih.model.side import Side
-from alih.postgres import catalog, chunks, links
+from alih.postgres import catalog, chunks
 from alih.postgres import status as statuses
 from alih.postgres.control import Control
 from alih.postgres.line import Line
@@ -47,8 +47,9 @@ async def _catalog(dsn: str, side: Side) -> Catalog:
         return await catalog.read(connection)
 
 
-async def check(path: Path, environment: Environment, sql: Side | None, say: Say) -> None:
-    """Print lineage and needs. Raises NeedsOperator if something that blocks is missing."""
+async def check(path: Path, environment: Environment, sql: Side | None, say: Say, *, data: bool = False) -> None:
+    """Print lineage and needs; with `data` also what stands in the way of the rows that are there. Raises
+    NeedsOperator if something that blocks is missing or stands in the way."""
     async with app.opened(path, environment) as migration:
         if sql is not None:
             for need in await app.needs(migration, sql):
@@ -62,11 +63,18 @@ async def check(path: Path, environment: Environment, sql: Side | None, say: Say
             for need in await app.needs(migration, side):
                 blocking += need.blocking
                 say(f"{side}: {'missing' if need.blocking else 'note'}: {need.why}")
+        found = await app.obstacles(migration) if data and not blocking else []
+        for obstacle in found:
+            say(str(obstacle))
     if blocking:
         raise NeedsOperator(
             f"{blocking} things are missing", remedy="let each side's DBA run what alih check --sql SIDE prints"
         )
+    if found:
+        raise NeedsOperator(f"{len(found)} things stand in the rows' way", remedy="correct each, then run this again")
     say("the contract holds on both databases, and nothing is missing")
+    if data:
+        say("every row that is there would cross, and come back as it is")
 
 
 def _lineage(migration: Migration) -> Iterator[str]:
@@ -78,6 +86,8 @@ def _lineage(migration: Migration) -> Iterator[str]:
     for entity in migration.contract.entities:
         for column, reason in entity.not_moved.items():
             yield f"{entity.name}: {column} stays: {reason}"
+        for column, reason in entity.keep.items():
+            yield f"{entity.name}: {column} keeps its value at the source: {reason}"
 
 
 async def run(path: Path, environment: Environment, say: Say, *, create_target: bool, until_verified: bool) -> None:
@@ -96,7 +106,7 @@ async def serve(path: Path, environment: Environment, say: Say) -> None:
 
 async def follow(direction: Direction, path: Path, environment: Environment) -> None:
     async with app.opened(path, environment) as migration:
-        await migration.engine(direction).follow()
+        await following.follow(migration, direction)
 
 
 async def worker(environment: Environment, say: Say) -> None:
@@ -118,10 +128,7 @@ async def pause(path: Path, environment: Environment, say: Say, *, paused: bool)
 async def adapter(path: Path, environment: Environment, listen: str) -> None:
     """Serve the adapter until cancelled."""
     async with app.opened(path, environment) as migration, await migration.connect(Side.TARGET) as target:
-
-        async def linked(entity: str, identifier: str, direction: Direction) -> str | None:
-            return await links.one(target, entity, identifier, direction)
-
+        linked = app.linked(migration.contract, target)
         host, _, port = listen.rpartition(":")
         async with listening(adapter_app(migration.contract, linked), host, int(port), grace_s=_ADAPTER_GRACE_S):
             await asyncio.Event().wait()

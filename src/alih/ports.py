@@ -31,6 +31,12 @@ class Verification(Protocol):
     async def changed_keys(self, tenant: str) -> Verdict: ...
 
 
+class Ranges(Protocol):
+    """The numbers that each side draws for new rows."""
+
+    async def apart(self) -> None: ...
+
+
 class Gate(Protocol):
     """The proxy that tenants in transition pass."""
 

@@ -187,7 +187,7 @@ def reading_side(projection: Projection) -> HashedSide:
 
 def writing_side(projection: Projection, source: sql.Identifier | None = None) -> HashedSide:
     """The rows as they were written, or as they are to be: those of another table with the same columns."""
-    given = [sql.SQL("w.{}").format(sql.Identifier(a.column)) for a in projection.assignments]
+    given = [_written(a) for a in projection.assignments]
     key = tuple((sql.SQL("w.{}").format(sql.Identifier(a.column)), a.type) for a in projection.write_key)
     return HashedSide(
         source=sql.SQL("{} w").format(source or table(projection)),
@@ -236,6 +236,13 @@ def _owner(projection: Projection, tenant: str | None) -> sql.Composable:
     if projection.scope is Scope.SHARED:
         return sql.SQL("{}::text").format(sql.Literal(SHARED))
     return sql.SQL("({})::text").format(_tenant(projection, tenant) or sql.SQL("NULL"))
+
+
+def _written(assignment: Assignment) -> sql.Composable:
+    """A column that keeps what the other side cannot hold is compared by what the other side can hold of it."""
+    if assignment.update is not None and assignment.returned is not None:
+        return trusted(assignment.returned)
+    return sql.SQL("w.{}").format(sql.Identifier(assignment.column))
 
 
 def _condition(ours: str | None) -> sql.Composable:

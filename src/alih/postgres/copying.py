@@ -17,6 +17,7 @@ from alih.model.chunk import Done, Snapshot
 from alih.model.projection import Projection
 from alih.model.stitching import Chunk, EntityChunks
 from alih.postgres import chunks, positions
+from alih.postgres.collisions import CollisionError
 from alih.postgres.failures import named
 from alih.postgres.forwarding import forward
 from alih.postgres.replaying import ReplayAnewError, SpoolReplay
@@ -40,6 +41,7 @@ class _InTheWayError(Exception):
 
 
 _COLLISIONS = (
+    CollisionError,
     errors.UniqueViolation,
     errors.ExclusionViolation,
     errors.DeadlockDetected,

@@ -87,4 +87,5 @@ class Replacement:
 
     @property
     def _others(self) -> list[str]:
-        return [a.column for a in self._projection.assignments if not a.key]
+        """What an update sets: never a value that is kept because the other side cannot hold all of it."""
+        return [a.column for a in self._projection.assignments if not a.key and a.update is None]

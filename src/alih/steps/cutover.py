@@ -34,7 +34,7 @@ from alih.model.phase import (
     must_abort,
 )
 from alih.model.side import Side
-from alih.ports import Fences, Gate, Journal, Probe, Stream, Verification
+from alih.ports import Fences, Gate, Journal, Probe, Ranges, Stream, Verification
 
 HOLD_BUDGET_S = 2.0  # an abort is due when the hold has lasted this long
 MOST_IN_HOLD = 50_000  # keys compared in a hold: as many as its budget lets pass
@@ -68,6 +68,7 @@ class Road:
     fences: Fences
     stream: Stream
     verifier: Verification
+    ranges: Ranges
     gate: Gate
     journal: Journal
     probe: Probe
@@ -143,6 +144,7 @@ async def _catch_up(tenant: str, epoch: int, cut: str, road: Road) -> None:
     verdict = await road.verifier.changed_keys(tenant)
     if not verdict.clean:
         raise _Differs(f"{len(verdict.findings)} of {verdict.rows} changed rows differ")
+    await road.ranges.apart()
     await road.enter(tenant, CaughtUp(epoch, cut))
 
 

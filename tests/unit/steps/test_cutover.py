@@ -25,6 +25,7 @@ SUCCESS = [
     "cutover.fenced",
     "applied",
     "verify changed",
+    "ranges apart",
     "journal caughtup",
     "cutover.caughtup",
     "journal flipped of target",
@@ -133,6 +134,14 @@ async def test_requests_that_do_not_end_abort_before_anything_is_fenced() -> Non
     world = ready(drains=False)
     assert await cut_over("1", world.road()) == Aborted("1", "requests in flight did not end")
     assert world.events == [*SUCCESS[:4], *ABORT]
+    assert_stayed(world)
+
+
+async def test_numbers_that_could_meet_abort_by_name() -> None:
+    world = ready()
+    world.apart = False
+    assert await cut_over("1", world.road()) == Aborted("1", "numbers meet")
+    assert world.events == [*SUCCESS[: SUCCESS.index("ranges apart") + 1], *ABORT]
     assert_stayed(world)
 
 

@@ -53,6 +53,23 @@ CREATE TABLE IF NOT EXISTS alih.stream (
     stopped text
 );
 
+-- Columns that the target fills from a sequence, and from which number on which side draws (alih.model.ranges).
+-- above: the target draws from target_boundary on, the source below source_boundary; else the other way round.
+-- source_sequence is NULL where the source does not draw its numbers from one.
+CREATE TABLE IF NOT EXISTS alih.sequence (
+    entity text NOT NULL,
+    source_table text NOT NULL,
+    source_column text NOT NULL,
+    source_sequence text,
+    target_table text NOT NULL,
+    target_column text NOT NULL,
+    target_sequence text NOT NULL,
+    source_boundary bigint NOT NULL,
+    target_boundary bigint NOT NULL,
+    above boolean NOT NULL,
+    PRIMARY KEY (target_table, target_column)
+);
+
 -- Rows that prove that a stream carries rows (alih.postgres.canary). Empty but for the moment of a proof.
 CREATE TABLE IF NOT EXISTS alih.canary (
     id uuid PRIMARY KEY,
