@@ -13,7 +13,7 @@ from typing import Annotated, Any, Never, TypeVar
 import typer
 from rich.console import Console
 
-from alih import __version__, faces, proving
+from alih import __version__, comparing, faces, proving
 from alih.bench import commands as benches
 from alih.bench.commands import What
 from alih.bench.pairs import LEAST
@@ -211,7 +211,13 @@ def status(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
 @app.command()
 def verify(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
     """Compare every row with its owner's, while writes go on; a stream has to be followed meanwhile."""
-    _show(_run(faces.verify(contract, _environment())), as_json)
+    _judge(comparing.verify(contract, _environment()), as_json)
+
+
+@app.command()
+def repair(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
+    """Make the rows that alih verify found different equal to their owner's, while writes go on, and record it."""
+    _judge(comparing.repair(contract, _environment()), as_json)
 
 
 @app.command()

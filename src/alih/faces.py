@@ -15,7 +15,6 @@ from alih.errors import AlihError, Corrupt, NeedsOperator, Refused, Retryable
 from alih.gateway.adapter import adapter_app
 from alih.gateway.wire import listening
 from alih.model.catalog import Catalog
-from alih.model.finding import Verdict
 from alih.model.projection import Direction
 from alih.model.side import Side
 from alih.postgres import catalog, chunks
@@ -199,35 +198,6 @@ async def status(path: Path, environment: Environment) -> dict[str, Any]:
                 document["tenants"] = await control.counts()
                 document["hold_ms"] = percentiles(await control.holds_ms())
     return document
-
-
-async def verify(path: Path, environment: Environment) -> dict[str, Any]:
-    """Compare all rows, each tenant's in the direction that leads away from its owner. Raises NeedsOperator if rows
-    differ: their keys are in alih status."""
-    async with app.opened(path, environment) as migration:
-        verdicts = [await _verified(migration, direction) for direction in migration.directions]
-    rows, findings = sum(v.rows for v in verdicts), [f for v in verdicts for f in v.findings]
-    undecided = sum(v.undecided for v in verdicts)
-    if findings or undecided:
-        raise NeedsOperator(
-            f"{len(findings)} of {rows} rows differ, {undecided} could not be decided",
-            remedy="alih status --json lists their keys and likely causes",
-        )
-    return {"rows": rows, "mismatches": 0, "undecided": 0}
-
-
-async def _verified(migration: Migration, direction: Direction) -> Verdict:
-    tenants = None
-    if "control" in migration.dsns:
-        async with Line(migration.dsns["control"], "the control database") as line:
-            tenants = await Control(line).owned_by(direction.reads)
-    async with migration.engine(direction).verifier() as verifier:
-        verdict = await verifier.everything(tenants)
-        await verifier.record(verdict)
-    if "control" in migration.dsns:
-        async with Line(migration.dsns["control"], "the control database") as line:
-            await Control(line).record_verdict(verdict, direction)
-    return verdict
 
 
 def percentiles(ordered: list[float]) -> dict[str, float]:

@@ -42,6 +42,7 @@ class World:
     owner: Side = Side.SOURCE
     fault: Fault | None = None
     clean: bool = True
+    pending: int = 0
     drains: bool = True
     apart: bool = True
     events: list[str] = field(default_factory=list)
@@ -168,6 +169,10 @@ class FakeVerifier:
         self.world.begin(f"verify {','.join(tenants)}")
         self.world.end()
         return self._verdict()
+
+    async def pending(self, tenant: str) -> int:
+        assert tenant in self.world.tracked
+        return self.world.pending
 
     async def changed_keys(self, tenant: str) -> Verdict:
         assert self.world.accepting(tenant) == [], "a tenant that is written to is verified as if it were not"

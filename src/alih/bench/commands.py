@@ -5,16 +5,19 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from alih.bench import copy
+from alih.bench import copy, verify
 
 
 class What(StrEnum):
     """What is measured."""
 
     COPY = "copy"
+    VERIFY = "verify"
 
 
-_BENCHES: Mapping[What, Callable[..., Awaitable[dict[str, Any]]]] = MappingProxyType({What.COPY: copy.bench})
+_BENCHES: Mapping[What, Callable[..., Awaitable[dict[str, Any]]]] = MappingProxyType(
+    {What.COPY: copy.bench, What.VERIFY: verify.bench}
+)
 
 
 async def bench(what: What, rounds: int, rows: int | None) -> dict[str, Any]:

@@ -69,6 +69,11 @@ def _has_news(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
+def parts(dsn: str) -> dict[str, Any]:
+    """What a DSN says, by libpq's names."""
+    return dict(conninfo_to_dict(dsn))
+
+
 async def only_row(cursor: AsyncCursor[tuple[Any, ...]]) -> tuple[Any, ...]:
     """The row of a query that always has one."""
     row = await cursor.fetchone()

@@ -205,3 +205,12 @@ async def test_a_controller_that_was_overtaken_by_a_flip_cannot_abort() -> None:
     world.at["verify changed"] = overtake
     assert await cut_over("1", world.road()) == Moved("1", 1)
     assert_moved(world)
+
+
+async def test_nobody_is_held_for_more_keys_than_a_hold_has_time_for() -> None:
+    world = ready()
+    world.pending = 50_001
+    outcome = await cut_over("1", world.road())
+    assert outcome == Aborted("1", "50001 keys changed since they were last found equal, and a hold has time for 50000")
+    assert "hold" not in world.events
+    assert world.accepting("1") == [Side.SOURCE]

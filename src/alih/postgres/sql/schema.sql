@@ -154,6 +154,29 @@ CREATE TABLE IF NOT EXISTS alih.stray (
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- How often changed keys were forgotten, because they were found equal: a key that nothing is noted for has not changed
+-- since the last time.
+CREATE TABLE IF NOT EXISTS alih.verified (
+    direction text PRIMARY KEY,
+    position pg_lsn NOT NULL,
+    times bigint NOT NULL DEFAULT 1
+);
+
+-- What alih repair did: a row of the writing side made equal to the reading side's, in the transaction that did it.
+CREATE TABLE IF NOT EXISTS alih.repair (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    direction text NOT NULL,
+    entity text NOT NULL,
+    write_key text[] NOT NULL,
+    cause text NOT NULL CHECK (cause IN ('missing', 'surplus', 'different')),
+    columns text[] NOT NULL,
+    hash_before text,
+    hash_after text,
+    position pg_lsn NOT NULL,
+    repaired_by text NOT NULL,
+    repaired_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- The last verification of each direction.
 CREATE TABLE IF NOT EXISTS alih.verdict (
     direction text PRIMARY KEY,
