@@ -20,16 +20,8 @@ from alih.model.projection import Assignment, Projection
 from alih.model.side import SHARED
 from alih.postgres.statements import table, trusted
 
-PINNED = (
-    "SET datestyle = 'ISO, YMD'",
-    "SET intervalstyle = 'iso_8601'",
-    "SET timezone = 'UTC'",
-    "SET extra_float_digits = 1",
-    "SET bytea_output = 'hex'",
-    "SET jit = off",
-    "SET lock_timeout = '60s'",
-)
-"""Settings that decide how values are printed, the same on both connections."""
+SESSION = ("SET jit = off", "SET lock_timeout = '60s'")
+"""A scan of hashes is over before it would be compiled; and no shop waits behind a verification that waits."""
 
 _RAW = frozenset({"boolean", "smallint", "integer", "date", "uuid", "bytea"})
 """Types whose equality is identity, and whose hash takes all of a value."""

@@ -20,6 +20,10 @@ _CONNECT_WITHIN_S = 10
 _LIVELY: Final = MappingProxyType(  # over TCP, a host that is gone is noticed within half a minute
     {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 )
+_PINNED: Final = """
+    SET datestyle = 'ISO, YMD'; SET intervalstyle = 'iso_8601'; SET timezone = 'UTC'; SET extra_float_digits = 1;
+    SET bytea_output = 'hex'; SET xmloption = 'content'"""
+"""How values are printed, whatever server, database and role have set: a rule gives the same wherever it is evaluated."""
 _PASSING: Final = (  # texts of refusals that end by themselves; libpq gives no code for a connection that was refused
     "the database system is",  # starting up, shutting down, in recovery mode
     "too many",  # clients, connections for the role or the database
@@ -33,15 +37,18 @@ async def connect(
     dsn: str, what: str, *, autocommit: bool = True, replication: LiteralString | None = None
 ) -> Connection:
     """A connection to `what` ("the source database"). Raises Retryable if no server answers there, NeedsOperator if
-    it refuses; libpq's reason is given, the DSN and its password are not."""
+    it refuses; libpq's reason is given, the DSN and its password are not. Every such session prints values alike."""
     options: dict[str, Any] = {} if replication is None else {"replication": replication}
     options |= {name: value for name, value in _LIVELY.items() if name not in conninfo_to_dict(dsn)}
     try:
-        return await AsyncConnection.connect(
-            dsn, autocommit=autocommit, connect_timeout=_CONNECT_WITHIN_S, application_name="alih", **options
+        connection = await AsyncConnection.connect(
+            dsn, autocommit=True, connect_timeout=_CONNECT_WITHIN_S, application_name="alih", **options
         )
+        await connection.execute(_PINNED)
+        await connection.set_autocommit(autocommit)
     except psycopg.OperationalError as down:
         raise _unanswered(what, str(down).strip().splitlines()[-1]) from None
+    return connection
 
 
 def _unanswered(what: str, reason: str) -> AlihError:

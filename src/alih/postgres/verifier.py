@@ -19,7 +19,7 @@ from alih.model.finding import MOST_FINDINGS, Finding, Image, Verdict, finding
 from alih.model.projection import Direction, Projection
 from alih.model.side import SHARED
 from alih.postgres import changed, positions
-from alih.postgres.comparison import PINNED, VECTOR
+from alih.postgres.comparison import SESSION, VECTOR
 from alih.postgres.looking import Looking
 from alih.postgres.positions import Applied
 from alih.postgres.scanning import Key, Scan, Suspect, both
@@ -44,9 +44,9 @@ class Verifier:
         self._applied = applied
 
     async def prepare(self) -> None:
-        """Pin how values are printed, and try whether both servers hash alike; once. Raises NeedsOperator if not."""
+        """Set the sessions up, and try whether both servers hash alike; once. Raises NeedsOperator if not."""
         for connection in (self._reads, self._writes):
-            for setting in PINNED:
+            for setting in SESSION:
                 await connection.execute(setting)
         here, there = await both(_vector(self._reads), _vector(self._writes))
         if here[1:] != there[1:]:
