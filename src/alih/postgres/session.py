@@ -23,7 +23,7 @@ _LIVELY: Final = MappingProxyType(  # over TCP, a host that is gone is noticed w
 _PINNED: Final = """
     SET datestyle = 'ISO, YMD'; SET intervalstyle = 'iso_8601'; SET timezone = 'UTC'; SET extra_float_digits = 1;
     SET bytea_output = 'hex'; SET xmloption = 'content'"""
-"""How values are printed, whatever server, database and role have set: a rule gives the same wherever it is evaluated."""
+"""How values are printed, whatever a server or a role has set: a rule gives the same wherever it is evaluated."""
 _PASSING: Final = (  # texts of refusals that end by themselves; libpq gives no code for a connection that was refused
     "the database system is",  # starting up, shutting down, in recovery mode
     "too many",  # clients, connections for the role or the database
