@@ -19,7 +19,7 @@ from alih.gateway.offered import Template
 from alih.gateway.wire import listening
 from alih.model.cohorts import SHARED_COHORT, assign
 from alih.model.commerce import Rules
-from alih.model.contract import Contract, Operation
+from alih.model.contract import Contract
 from alih.payments.custody import custody_app
 from alih.payments.delivery import Delivery, Sweep
 from alih.postgres import evidence
@@ -43,15 +43,11 @@ class Keeping:
 
 
 def keeping(contract: Contract) -> Keeping:
-    notices = _operation(contract, contract.payments.notices).front[1] if contract.payments else None
+    notices = contract.operation(contract.payments.notices).front[1] if contract.payments else None
     if contract.sales is None:
         return Keeping(notices=notices, sold=None)
-    method, path = _operation(contract, contract.sales.seen_by).front
+    method, path = contract.operation(contract.sales.seen_by).front
     return Keeping(notices=notices, sold=Sold(method=method, path=path))
-
-
-def _operation(contract: Contract, name: str) -> Operation:
-    return next(operation for operation in contract.operations if operation.name == name)
 
 
 async def install(migration: Migration, environment: Environment, tenants: list[str]) -> None:
@@ -144,7 +140,7 @@ async def serve_custody(path: Path, environment: Environment, listen: str, gate:
         )
         leader = await stack.enter_async_context(await connect(migration.dsns["control"], "the control database"))
         await alone(leader)
-        notices = Template(_operation(migration.contract, payments.notices).front[1])
+        notices = Template(migration.contract.operation(payments.notices).front[1])
         (tenant,) = Template(gateway.tenant_path).names
         sweep = Sweep(
             proof.custody, proof.provider, proof.ledgers.open_charges, lambda each: notices.filled({tenant: each})

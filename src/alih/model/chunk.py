@@ -1,6 +1,6 @@
 """Copy and log, stitched exactly: what becomes of a change while its chunk is copied; pure.
 
-A chunk is a range of one table's keys (today: the whole table). For each change of the log:
+A chunk is a range of one table's keys, or a single row (`alih.model.stitching`). For each change of the log:
 
 - chunk *not started*: drop it; the snapshot that the copy takes later contains it. Its transaction is remembered
   until it is *seen* visible, for a commit can be streamed before it is visible (as long as a synchronous standby
@@ -71,7 +71,12 @@ class Live:
     """Never copied in this direction (a reverse stream): every change counts."""
 
 
-ChunkState = NotStarted | Spooling | Done | Live
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another's: what the copy of one chunk sees of all others while it replays its spool. Never stored."""
+
+
+ChunkState = NotStarted | Spooling | Done | Live | Elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +110,5 @@ def fate(state: ChunkState, xid: int) -> Fate:
             return Drop(remember=False) if snapshot.sees(xid) else Apply()
         case Live():
             return Apply()
+        case Elsewhere():
+            return Drop(remember=False)

@@ -57,7 +57,7 @@ class Segment:
     def fold(self, entity: str, key_places: tuple[int, ...], change: Change, xid: int) -> None:
         """Add one change that does not move its key. Raises Corrupt for an order of changes that no log has."""
         rows = self.rows.setdefault(entity, {})
-        change = _with_key(change, key_places)
+        change = with_key(change, key_places)
         image = change.old if isinstance(change, Delete) else change.new
         key = tuple(image[place] for place in key_places)
         folded = _fold(rows.get(key), change, xid)
@@ -98,15 +98,19 @@ def moves_key(change: Change, key_places: tuple[int, ...]) -> bool:
 def moved(entity: str, key_places: tuple[int, ...], change: Update, xid: int) -> Segment:
     """A change of key as a segment of its own; a large value that did not change is taken from the old row where the
     log has it."""
-    filled = _with_key(change, key_places)
-    row = _filled(filled.new, filled.old if filled.full else None)
-    return Segment({entity: {row: RowChange(Kind.MOVE, row, xid, filled.old)}})
+    row = moved_row(with_key(change, key_places))
+    return Segment({entity: {row: RowChange(Kind.MOVE, row, xid, change.old)}})
+
+
+def moved_row(change: Update) -> Row:
+    """The row after a change of key, as far as it arrived."""
+    return _filled(change.new, change.old if change.full else None)
 
 
 _AnyChange = TypeVar("_AnyChange", bound=Change)
 
 
-def _with_key(change: _AnyChange, key_places: tuple[int, ...]) -> _AnyChange:
+def with_key(change: _AnyChange, key_places: tuple[int, ...]) -> _AnyChange:
     """A key so large that the log leaves it out when it does not change stands in the old row."""
     if not isinstance(change, Update) or change.old is None or all(change.new[p] is not None for p in key_places):
         return change

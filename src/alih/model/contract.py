@@ -268,6 +268,10 @@ class Contract:
         """The entity of that name; KeyError if there is none."""
         return self._by_name()[name]
 
+    def operation(self, name: str) -> Operation:
+        """The operation of that name; KeyError if there is none."""
+        return {o.name: o for o in self.operations}[name]
+
     def _by_name(self) -> Mapping[str, Entity]:
         return MappingProxyType({e.name: e for e in self.entities})
 

@@ -1,41 +1,144 @@
-"""The chunk rows and the spool in the writing side's database, and the worker that copies a chunk.
+"""The chunk rows and the spool in the writing side's database, and the lock under which they change.
 
-Today a chunk is a whole table. Its row changes state under FOR UPDATE, the follower reads it FOR SHARE, so each
-batch of the follower stands wholly before or wholly after a change of state.
+The stream's row is the lock. A follower's batch begins with it, and a worker takes it before it changes a chunk; so
+each batch stands wholly before or wholly after each change of a state, and nothing has to be locked for each chunk.
+`chunk_version` grows with every change: a follower that reads the number it knows need not read the chunks again.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
 
-from psycopg import AsyncConnection, IsolationLevel, sql
+from psycopg import AsyncConnection
 
-from alih.errors import Corrupt, NeedsOperator, Retryable
-from alih.model.change import Delete, Insert, Lsn, Update
+from alih.errors import Corrupt, NeedsOperator
+from alih.model.change import Lsn, Row
 from alih.model.chunk import ChunkState, Done, NotStarted, Snapshot, Spooling
-from alih.model.compaction import Segment, moved, moves_key
 from alih.model.projection import Direction, Projection
-from alih.postgres import positions
-from alih.postgres.failures import named
-from alih.postgres.forwarding import forward
-from alih.postgres.pgoutput import decode
-from alih.postgres.segments import SegmentWriter
-from alih.postgres.session import only_row
-from alih.postgres.statements import columns, table, trusted
+from alih.model.stitching import Chunk, EntityChunks
+from alih.postgres.planning import Plan
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
-_REPLAY = 20_000  # changes of the spool folded at a time
-_ASK_AGAIN_S = 0.05
-_SNAPSHOTS = 1200  # a minute of asking
+CHANNEL: LiteralString = "alih_chunk"
+"""Who listens is told that a chunk is done, or that there is a new one."""
 
 
-async def states(connection: Connection, direction: Direction) -> Mapping[str, ChunkState]:
-    """Every chunk's state, locked against a worker until this transaction ends."""
+@dataclass(frozen=True, slots=True)
+class StreamRow:
+    """What stands in the stream's row, which is held from now on until the transaction ends."""
+
+    chunk_version: int
+    dropped: frozenset[int]
+    position: Lsn
+
+
+async def hold_stream(connection: Connection, direction: Direction) -> StreamRow:
+    """Take the stream's row. Whoever takes other locks of alih's tables takes this one first."""
     cursor = await connection.execute(
-        "SELECT entity, state, attempt, snapshot FROM alih.chunk WHERE direction = %s FOR SHARE", (direction.value,)
+        "SELECT chunk_version, dropped, position::text FROM alih.stream WHERE direction = %s FOR NO KEY UPDATE",
+        (direction.value,),
     )
-    return {entity: _state(state, attempt, snapshot) for entity, state, attempt, snapshot in await cursor.fetchall()}
+    row = await cursor.fetchone()
+    if row is None:
+        raise NeedsOperator(f"the {direction} stream was never set up in this database", remedy="start with alih run")
+    return StreamRow(row[0], frozenset(row[1]), Lsn.parse(row[2]))
+
+
+async def change_version(connection: Connection, direction: Direction, dropped: Sequence[int] = ()) -> int:
+    """Say that chunks have changed, and remember transactions `dropped` with them; the caller holds the stream."""
+    cursor = await connection.execute(
+        "UPDATE alih.stream SET chunk_version = chunk_version + 1, dropped = dropped || %s::bigint[]"
+        " WHERE direction = %s RETURNING chunk_version",
+        (list(dropped), direction.value),
+    )
+    (version,) = await cursor.fetchone() or (0,)
+    await connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+    return int(version)
+
+
+async def add(connection: Connection, direction: Direction, plans: Sequence[Plan]) -> None:
+    """Store the chunks of entities that have none yet; the caller holds the stream."""
+    for plan in plans:
+        await connection.cursor().executemany(
+            "INSERT INTO alih.chunk (direction, entity, ordered_by, lower, upper, planned_bytes)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            [
+                (direction.value, plan.entity, list(plan.ordered_by), _list(lower), _list(upper), plan.chunk_bytes)
+                for lower, upper in plan.ranges
+            ],
+        )
+    if plans:
+        await change_version(connection, direction)
+
+
+def _list(bound: Sequence[str] | None) -> list[str] | None:
+    return None if bound is None else list(bound)
+
+
+async def planned(connection: Connection, direction: Direction) -> set[str]:
+    """The entities that have chunks."""
+    cursor = await connection.execute("SELECT DISTINCT entity FROM alih.chunk WHERE direction = %s", (direction.value,))
+    return {entity for (entity,) in await cursor.fetchall()}
+
+
+async def add_row(connection: Connection, direction: Direction, entity: str, key: Row) -> int:
+    """Have the row with this key read anew, whether or not it is a chunk of its own already; returns the chunk's id.
+    The caller holds the stream, and changes its version."""
+    scope = {"direction": direction.value, "entity": entity, "key": list(key)}
+    again = await connection.execute(
+        "UPDATE alih.chunk SET state = 'not started', snapshot = NULL, settled = NULL, done_at = NULL"
+        " WHERE direction = %(direction)s AND entity = %(entity)s AND row_key = %(key)s::bytea[] RETURNING id",
+        scope,
+    )
+    if (row := await again.fetchone()) is None:
+        new = await connection.execute(
+            "INSERT INTO alih.chunk (direction, entity, row_key) VALUES (%(direction)s, %(entity)s, %(key)s::bytea[])"
+            " RETURNING id",
+            scope,
+        )
+        row = await new.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def read(
+    connection: Connection, direction: Direction, projections: Mapping[str, Projection]
+) -> dict[str, EntityChunks]:
+    """The chunks of these entities, as far as they have any."""
+    cursor = await connection.execute(
+        "SELECT entity, ordered_by, id, lower, upper, row_key, state, attempt, snapshot, settled::text"
+        " FROM alih.chunk WHERE direction = %s AND entity = ANY(%s)",
+        (direction.value, list(projections)),
+    )
+    found: dict[str, tuple[list[str], list[Chunk]]] = {}
+    for entity, ordered_by, *chunk in await cursor.fetchall():
+        names, of_entity = found.setdefault(entity, ([], []))
+        names[:] = ordered_by or names
+        of_entity.append(_chunk(*chunk))
+    return {
+        entity: EntityChunks(projections[entity].read_columns, names, of_entity)
+        for entity, (names, of_entity) in found.items()
+    }
+
+
+def _chunk(
+    number: int,
+    lower: list[str] | None,
+    upper: list[str] | None,
+    row_key: list[bytes] | None,
+    state: str,
+    attempt: int,
+    snapshot: str | None,
+    settled: str | None,
+) -> Chunk:
+    return Chunk(
+        id=number,
+        state=_state(state, attempt, snapshot),
+        lower=lower,
+        upper=upper,
+        row_key=None if row_key is None else tuple(row_key),
+        settled=None if settled is None else Lsn.parse(settled),
+    )
 
 
 def _state(state: str, attempt: int, snapshot: str | None) -> ChunkState:
@@ -52,157 +155,9 @@ def _state(state: str, attempt: int, snapshot: str | None) -> ChunkState:
             )
 
 
-async def spool(connection: Connection, direction: Direction, changes: Sequence[tuple[str, int, bytes]]) -> None:
-    """Keep changes aside, in order, in the transaction that moves the position."""
-    async with connection.cursor().copy(
-        "COPY alih.spool (direction, entity, xid, change) FROM STDIN (FORMAT binary)"
-    ) as copy:
-        copy.set_types(["text", "text", "int8", "bytea"])
-        for entity, xid, change in changes:
-            await copy.write_row((direction.value, entity, xid, change))
-
-
-class ChunkCopy:
-    """Copies one chunk: `reads` and `writes` are connections of its own, not in autocommit."""
-
-    def __init__(
-        self, projection: Projection, projections: Sequence[Projection], reads: Connection, writes: Connection
-    ):
-        self._projection = projection
-        self._reads = reads
-        self._writes = writes
-        self._writer = SegmentWriter(writes, projections)
-        self._scope = (projection.direction.value, projection.entity)
-
-    async def copy(self) -> int:
-        """Copy, replay the spool, mark done: one transaction of the writing side, so a crash leaves nothing half.
-        Returns the number of rows copied. Safe to repeat; a finished chunk is left as it is."""
-        with named(f"copying {self._projection.entity}"):
-            return await self._copy()
-
-    async def _copy(self) -> int:
-        attempt = await self._mark_spooling()
-        if attempt is None:
-            return 0
-        await self._writes.execute("SET session_replication_role = replica")
-        await self._writer.prepare()
-        await self._writes.commit()
-        await positions.mark_own(self._writes)
-        snapshot = await self._take_snapshot()
-        count = await self._forward_rows()
-        await self._lock(attempt)
-        await self._replay(snapshot)
-        await self._mark_done(snapshot, count)
-        return count
-
-    async def _mark_spooling(self) -> int | None:
-        cursor = await self._writes.execute(
-            "UPDATE alih.chunk SET state = 'spooling', attempt = attempt + 1"
-            " WHERE direction = %s AND entity = %s AND state <> 'done' RETURNING attempt",
-            self._scope,
-        )
-        row = await cursor.fetchone()
-        await self._writes.commit()
-        return row[0] if row else None
-
-    async def _take_snapshot(self) -> str:
-        """Begin the reading transaction with a snapshot that sees every change dropped before the mark: a commit
-        can be streamed before it is visible, as long as a synchronous standby is away."""
-        await self._reads.set_isolation_level(IsolationLevel.REPEATABLE_READ)
-        await self._reads.set_read_only(True)
-        for _ in range(_SNAPSHOTS):
-            snapshot, standby = await _one(self._reads, "SELECT pg_current_snapshot()::text, pg_is_in_recovery()")
-            if standby:
-                raise NeedsOperator(
-                    "the reading side is a standby: its snapshot does not list open transactions",
-                    remedy="give the DSN of the primary",
-                )
-            (dropped,) = await _one(self._writes, _DROPPED, self._scope[:1])
-            if Snapshot.parse(snapshot).sees_all(dropped):
-                return str(snapshot)
-            await self._reads.rollback()
-            await asyncio.sleep(_ASK_AGAIN_S)  # a standby's answer is nothing that can be awaited from here
-        raise Retryable(
-            f"{self._projection.entity}: transactions that are committed do not become visible on the reading side",
-            remedy="a synchronous standby is away (see pg_stat_replication); bring it back or drop it, then run again",
-        )
-
-    async def _forward_rows(self) -> int:
-        target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-            table(self._projection), columns([a.column for a in self._projection.assignments])
-        )
-        count = await forward(self._reads, self._writes, _selection(self._projection), target)
-        await self._reads.rollback()
-        return count
-
-    async def _lock(self, attempt: int) -> None:
-        row = await _one(
-            self._writes,
-            "SELECT attempt, state FROM alih.chunk WHERE direction = %s AND entity = %s FOR UPDATE",
-            self._scope,
-        )
-        if row != (attempt, "spooling"):
-            raise Retryable(
-                f"{self._projection.entity}: another worker has taken this chunk over", remedy="nothing to do here"
-            )
-
-    async def _replay(self, snapshot: str) -> None:
-        """Apply what was kept aside and what the snapshot did not see, in log order."""
-        seen = Snapshot.parse(snapshot)
-        places = tuple(i for i, c in enumerate(self._projection.read_columns) if c.key)
-        position = Lsn.parse((await _one(self._writes, _POSITION, self._scope[:1]))[0])
-        async for changes in self._spooled():
-            segment = Segment()
-            for xid, data in changes:
-                if not seen.sees(xid):
-                    segment = await self._fold(segment, places, xid, data, position)
-            await self._writer.write(segment, position)
-
-    async def _fold(self, segment: Segment, places: tuple[int, ...], xid: int, data: bytes, position: Lsn) -> Segment:
-        change = decode(data)
-        entity = self._projection.entity
-        if isinstance(change, Update) and moves_key(change, places):
-            await self._writer.write(segment, position)
-            await self._writer.write(moved(entity, places, change, xid), position)
-            return Segment()
-        if isinstance(change, Insert | Update | Delete):
-            segment.fold(entity, places, change, xid)
-        return segment
-
-    async def _spooled(self) -> AsyncIterator[list[tuple[int, bytes]]]:
-        last = 0
-        while True:
-            cursor = await self._writes.execute(
-                "SELECT ordinal, xid, change FROM alih.spool WHERE direction = %s AND entity = %s AND ordinal > %s"
-                " ORDER BY ordinal LIMIT %s",
-                (*self._scope, last, _REPLAY),
-            )
-            rows = await cursor.fetchall()
-            if not rows:
-                return
-            last = rows[-1][0]
-            yield [(xid, change) for _, xid, change in rows]
-
-    async def _mark_done(self, snapshot: str, count: int) -> None:
-        await self._writes.execute("DELETE FROM alih.spool WHERE direction = %s AND entity = %s", self._scope)
-        await self._writes.execute(
-            "UPDATE alih.chunk SET state = 'done', snapshot = %s, row_count = %s WHERE direction = %s AND entity = %s",
-            (snapshot, count, *self._scope),
-        )
-        await self._writes.commit()
-
-
-_POSITION = "SELECT position::text FROM alih.stream WHERE direction = %s"
-_DROPPED = "SELECT dropped FROM alih.stream WHERE direction = %s"
-
-
-def _selection(projection: Projection) -> sql.Composed:
-    expressions = sql.SQL(", ").join(trusted(a.sql) for a in projection.assignments)
-    ours = trusted(projection.reads_ours or "true")
-    return sql.SQL("COPY (SELECT {} FROM {} r WHERE {}) TO STDOUT (FORMAT binary)").format(
-        expressions, sql.Identifier(projection.reads.schema, projection.reads.name), ours
-    )
-
-
-async def _one(connection: Connection, query: str, parameters: tuple[Any, ...] = ()) -> tuple[Any, ...]:
-    return await only_row(await connection.execute(query, parameters))
+async def spool(connection: Connection, changes: Sequence[tuple[int, int, bytes]]) -> None:
+    """Keep changes (chunk, transaction, bytes) aside, in order, in the transaction that moves the position."""
+    async with connection.cursor().copy("COPY alih.spool (chunk, xid, change) FROM STDIN (FORMAT binary)") as copy:
+        copy.set_types(["int8", "int8", "bytea"])
+        for change in changes:
+            await copy.write_row(change)

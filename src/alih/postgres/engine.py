@@ -12,7 +12,8 @@ from alih.errors import AlihError
 from alih.model.contract import Scope
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
-from alih.postgres.chunks import ChunkCopy
+from alih.postgres import positions
+from alih.postgres.copying import Desk
 from alih.postgres.failures import named
 from alih.postgres.follower import Follower
 from alih.postgres.installation import StreamName, open_stream, publish
@@ -20,6 +21,9 @@ from alih.postgres.log import log_stream
 from alih.postgres.positions import Applied
 from alih.postgres.session import Connection, connect
 from alih.postgres.verifier import Verifier
+from alih.postgres.worker import Worker
+
+_CAUGHT_UP_WITHIN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Engine:
         """Publication, slot, stream and chunks; safe to repeat."""
         async with self._both() as (reads, writes), log_stream(self._dsn(self.direction.reads)) as (_, identity):
             await publish(reads, self.name, self._streamed)
-            copied = [p.entity for p in self._streamed] if self.direction is Direction.FORWARD else []
+            copied = self._streamed if self.direction is Direction.FORWARD else []
             await open_stream(reads, writes, self.name, identity, copied)
 
     async def follow(self) -> None:
@@ -52,25 +56,29 @@ class Engine:
             follower = Follower(self.direction, self._streamed, writes, reads)
             await follower.follow(log, identity, str(self.name), str(self.name))
 
-    async def copy(self, workers: int = 2) -> None:
-        """Copy every chunk that is not done, some at a time, in the contract's order. If one fails, the others are
-        cancelled and its error is raised."""
-        free = asyncio.Semaphore(workers)
+    async def copy(self, workers: int = 2) -> int:
+        """Copy every chunk that is not done, some at a time; returns how many were copied here. Other processes may
+        work beside it. If a worker fails, the others are cancelled and its error is raised."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for projection in self._streamed:
-                    tasks.create_task(self._copy_one(projection, free))
+                working = [tasks.create_task(self._work()) for _ in range(workers)]
         except* AlihError as failed:
             failures = list(failed.exceptions)
         else:
-            return
+            return sum(worker.result() for worker in working)
         raise failures[0]
 
-    async def _copy_one(self, projection: Projection, free: asyncio.Semaphore) -> None:
-        async with free, AsyncExitStack() as stack:
+    async def _work(self) -> int:
+        async with AsyncExitStack() as stack:
             reads = await stack.enter_async_context(await self.connect(self.direction.reads, autocommit=False))
             writes = await stack.enter_async_context(await self.connect(self.direction.writes, autocommit=False))
-            await ChunkCopy(projection, self._streamed, reads, writes).copy()
+            desk = Desk(reads=reads, writes=writes, projections=self._streamed, caught_up=self._caught_up)
+            return await Worker(self.direction, desk).work()
+
+    async def _caught_up(self) -> None:
+        """Return when the follower has applied all that the reading side has by now."""
+        async with await self.connect(self.direction.reads) as reads, self.applied() as applied:
+            await applied.reached(await positions.cut(reads), _CAUGHT_UP_WITHIN_S)
 
     @asynccontextmanager
     async def verifier(self) -> AsyncIterator[Verifier]:

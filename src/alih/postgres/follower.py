@@ -1,8 +1,8 @@
 """Applies one direction's log: many source transactions in commit order, in one transaction of the writing side.
 
 The position is committed with the rows, so nothing replays after a crash and every statement can assert how many
-rows it touched. Chunk states are read FOR SHARE in the same transaction, while a copying worker changes them
-FOR UPDATE: what was decided about a change (drop, spool, apply: `alih.model.chunk`) still holds when it commits.
+rows it touched. A batch begins with the lock on the stream's row, without which no worker changes a chunk's state: what
+was decided about a change (drop, spool, apply: `alih.model.stitching`) still holds when it commits.
 
 A batch ends with whatever whole transactions have arrived: at low load at once, under load with more of them.
 """
@@ -17,6 +17,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from alih.errors import AlihError, Corrupt, NeedsOperator, Retryable
+from alih.faults import Point, reached
 from alih.model.change import (
     Begin,
     Change,
@@ -30,9 +31,10 @@ from alih.model.change import (
     Truncate,
     Update,
 )
-from alih.model.chunk import Apply, ChunkState, Done, Drop, Live, Snapshot, Spool, fate
+from alih.model.chunk import Snapshot
 from alih.model.compaction import Segment, moved, moves_key
 from alih.model.projection import Direction, Projection
+from alih.model.stitching import EntityChunks, Forget, Keep, Part, Reread, Write, one_row, route
 from alih.model.turn import Turn
 from alih.postgres import chunks, positions
 from alih.postgres.failures import named
@@ -62,6 +64,9 @@ class Follower:
         self._columns: Columns = {}
         self._types: Mapping[str, int] = {}
         self._by_table = {(p.reads.schema, p.reads.name): p for p in projections}
+        self._by_entity = {p.entity: p for p in projections}
+        self._chunks: Mapping[str, EntityChunks] = {}
+        self._chunk_version: int | None = None
         self._connection = connection
         self._writer = SegmentWriter(connection, projections)
         self._relations: dict[int, _Table] = {}
@@ -94,6 +99,7 @@ class Follower:
         if self._transaction is None:
             await self._commit()
             log.confirm(self._position if received.messages else received.end)
+            reached(Point.BATCH_CONFIRMED)
 
     async def _resume(self, identity: Identity) -> None:
         row = await self._one(
@@ -161,15 +167,28 @@ class Follower:
             return
         table = self._relations[change.relation]
         batch = await self._open_batch()
-        match fate(batch.chunks.get(table.entity, Live()), transaction.begin.xid):
-            case Apply():
-                await self._apply(batch, table, change, transaction.begin.xid)
-            case Spool():
-                batch.spooled.append((table.entity, transaction.begin.xid, data))
+        chunks_of = self._chunks.get(table.entity)
+        if chunks_of is None or chunks_of.settled(transaction.begin.commit_lsn):
+            await self._apply(batch, table, change, transaction.begin.xid)
+            return
+        for part in route(chunks_of, change, transaction.begin.xid):
+            await self._stitch(batch, table, part, transaction.begin.xid, data)
+
+    async def _stitch(self, batch: "_Batch", table: "_Table", part: Part, xid: int, data: bytes) -> None:
+        match part:
+            case Write(change):
+                await self._apply(batch, table, change, xid)
+            case Keep(chunk):
+                batch.spooled.append((chunk, xid, data))
                 await self._flush_full(batch)
-            case Drop(remember):
+            case Forget(remember):
                 if remember:
-                    self._dropped.add(transaction.begin.xid)
+                    self._dropped.add(xid)
+            case Reread(key):
+                number = await chunks.add_row(self._connection, self._direction, table.entity, key)
+                self._chunks[table.entity].add_row(one_row(number, key))
+                self._chunk_version = await chunks.change_version(self._connection, self._direction)
+                self._dropped.add(xid)
 
     async def _apply(self, batch: "_Batch", table: "_Table", change: Change, xid: int) -> None:
         if moves_key(change, table.key_places) and isinstance(change, Update):
@@ -191,12 +210,23 @@ class Follower:
 
     async def _open_batch(self) -> "_Batch":
         if self._batch is None:
+            await self._hold_chunks()
+            reached(Point.BATCH_OPENED)
             await positions.mark_own(self._connection)
-            states = await chunks.states(self._connection, self._direction)
-            if all(isinstance(state, Done) for state in states.values()):
-                self._dropped.clear()
-            self._batch = _Batch(states)
+            self._batch = _Batch()
         return self._batch
+
+    async def _hold_chunks(self) -> None:
+        """From here to the end of the transaction no chunk changes its state."""
+        stream = await chunks.hold_stream(self._connection, self._direction)
+        if stream.chunk_version == self._chunk_version:
+            return
+        self._chunks = await chunks.read(self._connection, self._direction, self._by_entity)
+        self._chunk_version = stream.chunk_version
+        if all(of_entity.done for of_entity in self._chunks.values()):
+            self._dropped.clear()
+        else:
+            self._dropped |= stream.dropped
 
     async def _flush_full(self, batch: "_Batch") -> None:
         """Write a part of a transaction that is too large for one batch; it is committed with the rest."""
@@ -206,9 +236,10 @@ class Follower:
     async def _flush(self, batch: "_Batch") -> None:
         if len(batch.segment):
             await self._writer.write(batch.segment, self._reached)
+            reached(Point.SEGMENT_WRITTEN)
         batch.segment = Segment()
         if batch.spooled:
-            await chunks.spool(self._connection, self._direction, batch.spooled)
+            await chunks.spool(self._connection, batch.spooled)
             batch.spooled = []
 
     async def _commit(self) -> None:
@@ -225,7 +256,9 @@ class Follower:
         )
         if batch.awaited:
             await self._connection.execute("SELECT pg_notify(%s, '')", (positions.CHANNEL,))
+        reached(Point.BATCH_WRITTEN)
         await self._connection.commit()
+        reached(Point.BATCH_COMMITTED)
 
     async def _forget_visible(self) -> None:
         """What is visible now is visible in every later snapshot, so no copy has to look for it."""
@@ -323,12 +356,11 @@ class _Transaction:
 class _Batch:
     """What one transaction of the writing side will hold."""
 
-    __slots__ = ("awaited", "chunks", "committed_us", "segment", "spooled")
+    __slots__ = ("awaited", "committed_us", "segment", "spooled")
 
-    def __init__(self, states: Mapping[str, ChunkState]) -> None:
-        self.chunks = states
+    def __init__(self) -> None:
         self.segment = Segment()
-        self.spooled: list[tuple[str, int, bytes]] = []
+        self.spooled: list[tuple[int, int, bytes]] = []
         self.awaited = False
         self.committed_us = 0
 

@@ -16,7 +16,9 @@ from psycopg import AsyncConnection, errors, sql
 from alih.errors import NeedsOperator, Refused
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
+from alih.postgres import chunks
 from alih.postgres.log import Identity
+from alih.postgres.planning import plan
 from alih.postgres.session import only_row
 from alih.postgres.sql import query
 
@@ -77,9 +79,9 @@ def publication(name: StreamName, projections: Sequence[Projection]) -> sql.Comp
 
 
 async def open_stream(
-    reads: Connection, writes: Connection, name: StreamName, identity: Identity, entities: Sequence[str]
+    reads: Connection, writes: Connection, name: StreamName, identity: Identity, copied: Sequence[Projection]
 ) -> None:
-    """Make the slot, then the stream's row and its chunks; safe to repeat. `entities` are the ones to be copied
+    """Make the slot, then the stream's row and its chunks; safe to repeat. `copied` are the entities to be copied
     (none for a reverse stream). What an earlier run stopped for is forgotten: if it still holds, the follower stops
     again, and until then nobody has to take it for news. Both connections are in autocommit."""
     cursor = await writes.execute(
@@ -91,11 +93,10 @@ async def open_stream(
             "INSERT INTO alih.stream (direction, slot, system_id, timeline, position) VALUES (%s, %s, %s, %s, %s)",
             (name.direction.value, str(name), identity.system_id, identity.timeline, position),
         )
-    for entity in entities:
-        await writes.execute(
-            "INSERT INTO alih.chunk (direction, entity, state) VALUES (%s, %s, 'not started') ON CONFLICT DO NOTHING",
-            (name.direction.value, entity),
-        )
+    async with writes.transaction():
+        await chunks.hold_stream(writes, name.direction)
+        known = await chunks.planned(writes, name.direction)
+        await chunks.add(writes, name.direction, [await plan(reads, p) for p in copied if p.entity not in known])
 
 
 async def _make_slot(reads: Connection, slot: str) -> str:

@@ -39,7 +39,7 @@ class Invoices:
         """The invoices of a contract that describes sales and has a gateway, at the base URL `gateway`."""
         if contract.sales is None or contract.gateway is None:
             raise ValueError("the contract describes no sales, or has no gateway")
-        operation = next(o for o in contract.operations if o.name == contract.sales.invoice)
+        operation = contract.operation(contract.sales.invoice)
         (tenant,) = Template(contract.gateway.tenant_path).names
         return cls(session, gateway, operation.front[1], tenant=tenant, order=contract.sales.order)
 

@@ -46,7 +46,7 @@ class Reading:
     def __init__(self, contract: Contract) -> None:
         if contract.sales is None or contract.gateway is None:
             raise ValueError("the contract describes no sales, or has no gateway")
-        operation = next(o for o in contract.operations if o.name == contract.sales.seen_by)
+        operation = contract.operation(contract.sales.seen_by)
         self._path = Template(operation.front[1])
         self._order = contract.sales.order
         (self._tenant,) = Template(contract.gateway.tenant_path).names

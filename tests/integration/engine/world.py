@@ -17,7 +17,7 @@ from alih.model.change import Lsn
 from alih.model.finding import Verdict
 from alih.model.projection import Direction
 from alih.model.side import Side
-from alih.postgres import catalog, chunks, positions
+from alih.postgres import catalog, copying, positions
 from alih.postgres.engine import Engine
 from alih.postgres.installation import install_schema
 from tests.support.databases import Databases
@@ -129,12 +129,12 @@ class Held:
 def hold_before(monkeypatch: pytest.MonkeyPatch, step: str) -> Held:
     """Hold every copy before one of its steps."""
     held = Held()
-    original: Callable[..., Awaitable[Any]] = getattr(chunks.ChunkCopy, step)
+    original: Callable[..., Awaitable[Any]] = getattr(copying.ChunkCopy, step)
 
-    async def waiting(copy: chunks.ChunkCopy, *arguments: Any) -> Any:
+    async def waiting(copy: copying.ChunkCopy, *arguments: Any, **named: Any) -> Any:
         held.there.set()
         await held.go.wait()
-        return await original(copy, *arguments)
+        return await original(copy, *arguments, **named)
 
-    monkeypatch.setattr(chunks.ChunkCopy, step, waiting)
+    monkeypatch.setattr(copying.ChunkCopy, step, waiting)
     return held

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS alih.link (
 
 -- A stream that writes into this database, and how far it has come: committed with the rows it wrote.
 -- position: the end of the last source transaction applied here. dropped: 32-bit ids of transactions with changes
--- dropped before their chunk began, until they are seen visible (alih.model.chunk).
+-- dropped before their chunk began, until they are seen visible (alih.model.chunk). chunk_version grows with each change
+-- of a chunk's state. Whoever applies a batch or changes a chunk holds this row: one at a time. paused: no chunk is begun.
 CREATE TABLE IF NOT EXISTS alih.stream (
     direction text PRIMARY KEY CHECK (direction IN ('forward', 'reverse')),
     slot text NOT NULL,
@@ -37,29 +38,43 @@ CREATE TABLE IF NOT EXISTS alih.stream (
     position pg_lsn NOT NULL,
     ordinal bigint NOT NULL DEFAULT 0,
     dropped bigint[] NOT NULL DEFAULT '{}',
+    chunk_version bigint NOT NULL DEFAULT 0,
+    paused boolean NOT NULL DEFAULT false,
     committed_at timestamptz,
     applied_at timestamptz,
     stopped text
 );
 
+-- What is copied at a time: the rows whose columns ordered_by lie in [lower, upper), NULL being open; or the one row whose
+-- key is row_key (cells of binary COPY). settled: where the reading side's log ended after the snapshot was taken.
+-- A worker holds the session's advisory lock (1634494819, id) while it copies.
 CREATE TABLE IF NOT EXISTS alih.chunk (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     direction text NOT NULL REFERENCES alih.stream ON DELETE CASCADE,
     entity text NOT NULL,
-    state text NOT NULL CHECK (state IN ('not started', 'spooling', 'done')),
+    ordered_by text[] NOT NULL DEFAULT '{}',
+    lower text[],
+    upper text[],
+    row_key bytea[],
+    state text NOT NULL DEFAULT 'not started' CHECK (state IN ('not started', 'spooling', 'done')),
     attempt int NOT NULL DEFAULT 0,
-    snapshot text CHECK ((state = 'done') = (snapshot IS NOT NULL)),
+    snapshot text,
+    settled pg_lsn,
     row_count bigint,
-    PRIMARY KEY (direction, entity)
+    planned_bytes bigint NOT NULL DEFAULT 0,
+    begun_at timestamptz,
+    done_at timestamptz,
+    CHECK ((state = 'done') = (snapshot IS NOT NULL AND settled IS NOT NULL))
 );
+CREATE INDEX IF NOT EXISTS chunk_by_entity ON alih.chunk (direction, entity);
 
--- Changes of a table that arrived while it was copied: pgoutput's own bytes, in stream order.
+-- Changes of a chunk's rows that arrived while it was copied: pgoutput's own bytes, in stream order.
 CREATE TABLE IF NOT EXISTS alih.spool (
-    direction text NOT NULL,
-    entity text NOT NULL,
+    chunk bigint NOT NULL,
     ordinal bigint GENERATED ALWAYS AS IDENTITY,
     xid bigint NOT NULL,
     change bytea NOT NULL,
-    PRIMARY KEY (direction, entity, ordinal)
+    PRIMARY KEY (chunk, ordinal)
 );
 
 -- Tenants for which a stream runs otherwise than by default (forward: it applies, reverse: it does not),

@@ -1,6 +1,11 @@
--- The chunks and, for those being copied, how many rows have arrived. Parameter: direction
-SELECT c.entity, c.state, c.attempt, coalesce(c.row_count, p.tuples_processed, 0) AS row_count
-  FROM alih.chunk c
-  LEFT JOIN LATERAL (SELECT max(tuples_processed) AS tuples_processed FROM pg_stat_progress_copy p
-                      WHERE c.state = 'spooling' AND p.command = 'COPY FROM' AND p.datname = current_database()) p ON true
- WHERE c.direction = %(direction)s ORDER BY c.entity
+-- How far the copy of each entity is; of the rows, those of chunks that are done. Parameter: direction
+SELECT entity,
+       CASE WHEN bool_and(state = 'done') THEN 'done'
+            WHEN bool_and(state = 'not started') THEN 'not started'
+            ELSE 'spooling' END AS state,
+       count(*) AS chunks,
+       count(*) FILTER (WHERE state = 'done') AS done,
+       coalesce(sum(greatest(attempt - 1, 0)), 0)::bigint AS repeated,
+       coalesce(sum(row_count), 0)::bigint AS row_count
+  FROM alih.chunk
+ WHERE direction = %(direction)s GROUP BY entity ORDER BY entity
