@@ -39,7 +39,7 @@ from alih.model.turn import Turn
 from alih.postgres import chunks, positions
 from alih.postgres.failures import named
 from alih.postgres.log import Identity, LogStream
-from alih.postgres.pgoutput import decode
+from alih.postgres.pgoutput import decode, sent_row
 from alih.postgres.segments import SegmentWriter
 from alih.postgres.sql import query
 
@@ -237,7 +237,7 @@ class Follower:
         if len(batch.segment):
             await self._writer.write(batch.segment, self._reached)
             reached(Point.SEGMENT_WRITTEN)
-        batch.segment = Segment()
+        batch.segment = Segment(sent_row)
         if batch.spooled:
             await chunks.spool(self._connection, batch.spooled)
             batch.spooled = []
@@ -359,7 +359,7 @@ class _Batch:
     __slots__ = ("awaited", "committed_us", "segment", "spooled")
 
     def __init__(self) -> None:
-        self.segment = Segment()
+        self.segment = Segment(sent_row)
         self.spooled: list[tuple[int, int, bytes]] = []
         self.awaited = False
         self.committed_us = 0
@@ -367,7 +367,7 @@ class _Batch:
     @property
     def size(self) -> int:
         """Changes in hand that are not written yet."""
-        return len(self.segment.history) + len(self.spooled)
+        return len(self.segment) + len(self.spooled)
 
     @property
     def committed_at(self) -> datetime:
