@@ -13,6 +13,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' pyproject.toml --extra embedded --extra demo requirements.in
 PYTEST := $(BIN)/python -m pytest
+# Two processes, each with clusters of its own; a file stays in one of them.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 TYPED := $(wildcard src demo tests tools)
 
 # Nothing of the caller's Python leaks into ours.
@@ -34,7 +36,7 @@ fast: $(DEV)  ## unit tests only: no I/O, in seconds
 	$(PYTEST) tests/unit
 
 test: $(DEV)  ## all tests but the long ones, on real Postgres and real Envoy
-	$(PYTEST) -m 'not long'
+	$(PYTEST) -m 'not long' $(SIDE_BY_SIDE)
 
 test-long: $(DEV)  ## the long tests
 	$(PYTEST) -m long

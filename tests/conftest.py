@@ -1,12 +1,21 @@
 """Fixtures of all tests: real clusters started once a session, fresh databases for each test."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from alih.postgres.embedded import VERSIONS, Cluster
 from tests.support.databases import Databases, fresh_database
+
+_LONGEST_FIRST = (
+    "demo/test_story.py",
+    "integration/test_cli_faults.py",
+    "scenarios/test_small_world.py",
+    "integration/test_run.py",
+    "integration/test_embedded.py",
+)
 
 # A server has no prepared transactions by default; alih has to notice them where there are.
 _SETTINGS = {"max_prepared_transactions": "10"}
@@ -20,6 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=sorted(VERSIONS),
         help="version of PostgreSQL that the clusters run (default 18)",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes go first, so that no process is left with one of them when the others have ended."""
+    items.sort(key=_place)  # a stable sort: the rest stays in order
+
+
+def _place(item: pytest.Item) -> int:
+    return next((n for n, file in enumerate(_LONGEST_FIRST) if item.path.match(file)), len(_LONGEST_FIRST))
 
 
 @pytest.fixture(scope="session")
@@ -85,5 +103,9 @@ def control_database(control_cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def databases(source_database: str, target_database: str, control_database: str) -> Databases:
-    return Databases(source=source_database, target=target_database, control=control_database)
+def databases(source_database: str, target_database: str, request: pytest.FixtureRequest) -> Databases:
+    return Databases(
+        source=source_database,
+        target=target_database,
+        made_control=partial(request.getfixturevalue, "control_database"),
+    )

@@ -35,7 +35,8 @@ class Migration:
 
     def engine(self, direction: Direction) -> Engine:
         projections = self.projections.forward if direction is Direction.FORWARD else self.projections.reverse
-        return Engine(self.contract.name, direction, projections, self.dsns["source"], self.dsns["target"])
+        limits = self.contract.copying
+        return Engine(self.contract.name, direction, projections, self.dsns["source"], self.dsns["target"], limits)
 
     @property
     def directions(self) -> Sequence[Direction]:
@@ -55,12 +56,25 @@ async def opened(path: Path, environment: Environment) -> AsyncIterator[Migratio
     """The migration of the contract at `path`. Raises Refused with every problem of the contract at once."""
     contract = contracts.load(path, environment.variables)
     async with AsyncExitStack() as stack:
-        dsns = await databases(contract, environment, stack)
-        catalogs = {side: await _catalog(dsns[side], side) for side in Side}
-        if problems := contracts.check(contract, catalogs[Side.SOURCE], catalogs[Side.TARGET]):
-            raise refused(problems)
-        projections = contracts.compile(contract, catalogs[Side.SOURCE], catalogs[Side.TARGET])
-        yield Migration(contract, catalogs, projections, dsns)
+        yield await _compiled(contract, await databases(contract, environment, stack))
+
+
+@asynccontextmanager
+async def joined(environment: Environment) -> AsyncIterator[Migration]:
+    """The migration that is installed in the target, for a process that has only the two DSNs, as ALIH_SOURCE and
+    ALIH_TARGET. Raises NeedsOperator if there is none."""
+    dsns = {"source": environment.variable("ALIH_SOURCE"), "target": environment.variable("ALIH_TARGET")}
+    async with await connect(dsns["target"], "the target database") as target:
+        text = await installation.installed_contract(target)
+    yield await _compiled(contracts.load_engine(text, environment.variables), dsns)
+
+
+async def _compiled(contract: Contract, dsns: Mapping[str, str]) -> Migration:
+    catalogs = {side: await _catalog(dsns[side], side) for side in Side}
+    if problems := contracts.check(contract, catalogs[Side.SOURCE], catalogs[Side.TARGET]):
+        raise refused(problems)
+    projections = contracts.compile(contract, catalogs[Side.SOURCE], catalogs[Side.TARGET])
+    return Migration(contract, catalogs, projections, dsns)
 
 
 async def databases(contract: Contract, environment: Environment, stack: AsyncExitStack) -> Mapping[str, str]:
@@ -118,7 +132,7 @@ async def install(migration: Migration) -> None:
     async with await migration.connect(Side.SOURCE) as source, await migration.connect(Side.TARGET) as target:
         if migration.contract.tenant_entity:
             await installation.install_schema(source, migration.contract.name, Side.SOURCE)
-        await installation.install_schema(target, migration.contract.name, Side.TARGET)
+        await installation.install_schema(target, migration.contract.name, Side.TARGET, migration.contract.text)
         await links.refresh(source, target, migration.contract.entities)
         if migration.contract.tenant_entity:
             await _install_fence(migration, {Side.SOURCE: source, Side.TARGET: target})

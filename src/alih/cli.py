@@ -181,6 +181,24 @@ def key(contract: Contract = DEFAULT) -> None:
 
 
 @app.command()
+def worker() -> None:
+    """Copy beside alih run or alih serve, from anywhere; asks for ALIH_SOURCE and ALIH_TARGET and for no contract."""
+    _run(faces.worker(_environment(), out.print))
+
+
+@app.command()
+def pause(contract: Contract = DEFAULT) -> None:
+    """Have workers begin no new chunk; changes are followed all the same."""
+    _run(faces.pause(contract, _environment(), out.print, paused=True))
+
+
+@app.command()
+def resume(contract: Contract = DEFAULT) -> None:
+    """Let workers go on after alih pause."""
+    _run(faces.pause(contract, _environment(), out.print, paused=False))
+
+
+@app.command()
 def status(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
     """Lag, chunks, verdict and tenants at this moment."""
     _show(_run(faces.status(contract, _environment())), as_json)

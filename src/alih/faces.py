@@ -18,7 +18,7 @@ from alih.model.catalog import Catalog
 from alih.model.finding import Verdict
 from alih.model.projection import Direction
 from alih.model.side import Side
-from alih.postgres import catalog, links
+from alih.postgres import catalog, chunks, links
 from alih.postgres import status as statuses
 from alih.postgres.control import Control
 from alih.postgres.line import Line
@@ -98,6 +98,22 @@ async def serve(path: Path, environment: Environment, say: Say) -> None:
 async def follow(direction: Direction, path: Path, environment: Environment) -> None:
     async with app.opened(path, environment) as migration:
         await migration.engine(direction).follow()
+
+
+async def worker(environment: Environment, say: Say) -> None:
+    """Copy chunks beside whoever else does, until all are done."""
+    async with app.joined(environment) as migration:
+        say(f"copied {await migration.engine(Direction.FORWARD).copy(workers=1)} chunks; all are done")
+
+
+async def pause(path: Path, environment: Environment, say: Say, *, paused: bool) -> None:
+    """Have all workers begin no new chunk, or go on."""
+    contract = contracts.load(path, environment.variables)
+    async with AsyncExitStack() as stack:
+        dsns = await app.databases(contract, environment, stack)
+        async with await connect(dsns["target"], "the target database") as target:
+            await chunks.pause(target, Direction.FORWARD, paused=paused)
+    say("paused: chunks that are being copied are finished, no other is begun" if paused else "resumed")
 
 
 async def adapter(path: Path, environment: Environment, listen: str) -> None:

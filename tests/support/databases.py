@@ -1,9 +1,9 @@
 """Fresh databases on the session's clusters, one set a test, and everything that a test leaves behind in a cluster."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
@@ -21,11 +21,16 @@ _ROLES = r"SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND rolname <> '
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Databases:
-    """DSNs of three empty databases on clusters of their own, as the superuser."""
+    """DSNs of three empty databases on clusters of their own, as the superuser. The control database is made when it
+    is asked for: most tests need two, and making one is the dearest thing that they do."""
 
     source: str
     target: str
-    control: str
+    made_control: Callable[[], str] = field(repr=False)
+
+    @property
+    def control(self) -> str:
+        return self.made_control()
 
 
 @contextmanager

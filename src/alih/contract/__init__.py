@@ -7,7 +7,7 @@ from alih.contract.checking import check
 from alih.contract.compiling import Projections, compile
 from alih.contract.drafting import draft
 from alih.contract.lineage import LineageRow, lineage
-from alih.contract.load import load
+from alih.contract.load import load, load_engine
 from alih.contract.problem import Problem
 
-__all__ = ["LineageRow", "Problem", "Projections", "check", "compile", "draft", "lineage", "load"]
+__all__ = ["LineageRow", "Problem", "Projections", "check", "compile", "draft", "lineage", "load", "load_engine"]

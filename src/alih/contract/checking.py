@@ -23,7 +23,12 @@ def check(contract: Contract, source: Catalog, target: Catalog) -> list[Problem]
 
 def _entity(contract: Contract, entity: Entity, source: Catalog, target: Catalog) -> list[Problem]:
     subject = Subject(
-        contract=contract, entity=entity, source=source.tables[entity.source], target=target.tables[entity.target]
+        contract=contract,
+        entity=entity,
+        source=source.tables[entity.source],
+        target=target.tables[entity.target],
+        here=source,
+        there=target,
     )
     unknown = list(columns.unknown(subject))
     return unknown or [*columns.problems(subject), *keys.problems(subject)]
@@ -34,6 +39,7 @@ def _left_out(contract: Contract, source: Catalog) -> Iterator[Problem]:
     for table, info in source.tables.items():
         if (
             info.kind in (TableKind.TABLE, TableKind.PARTITIONED)
+            and not info.partition
             and str(table) not in moved | contract.tables_not_moved.keys()
         ):
             yield Problem(
@@ -70,16 +76,22 @@ def _table(entity: Entity, table: Table, key: str, catalog: Catalog) -> Iterator
             "correct the name, or schema.name; `--create-target` makes identical tables",
         )
     elif unfit := _unfit(info):
-        yield Problem(place, f"{table} is {unfit}", "name a plain table; this kind is not offered yet")
+        what, remedy = unfit
+        yield Problem(place, f"{table} is {what}", remedy)
 
 
-def _unfit(info: TableInfo) -> str | None:
+_NOT_OFFERED = "name a plain table; this kind is not offered yet"
+
+
+def _unfit(info: TableInfo) -> tuple[str, str] | None:
+    if info.partition:
+        return "a partition", "name the partitioned table at the top: its rows cross as one table's"
+    if info.inherits:
+        return "part of an inheritance tree", _NOT_OFFERED
     match info.kind:
-        case TableKind.TABLE:
-            return "part of an inheritance tree or a partition" if info.inherits else None
-        case TableKind.PARTITIONED:
-            return "partitioned"
+        case TableKind.TABLE | TableKind.PARTITIONED:
+            return None
         case TableKind.VIEW | TableKind.MATERIALIZED_VIEW:
-            return "a view"
+            return "a view", _NOT_OFFERED
         case TableKind.FOREIGN:
-            return "a foreign table"
+            return "a foreign table", _NOT_OFFERED

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from alih.contract import expression, shape, ways
 from alih.contract.document import Step
-from alih.contract.expression import UnfitError
+from alih.contract.expression import Row, UnfitError
 from alih.contract.findings import Findings
 from alih.contract.settings import NAME, PLACEHOLDER, Secrets
 from alih.model.commerce import Payee, Payments, Records, Sales
@@ -123,7 +123,7 @@ def _judge_column(sql: str, entity: Entity | None, path: Path, findings: Finding
 def _comes_back(entity: Entity, column: str) -> bool:
     """On the target the expression runs over what the way back gives; other columns are not there."""
     try:
-        return column not in entity.not_moved and ways.backward(entity, column, "r") is not None
+        return column not in entity.not_moved and ways.backward(entity, column, Row("r")) is not None
     except UnfitError:
         return True  # an expression of the entity itself is unfit, and named there
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from alih.contract import expression, tenancy
+from alih.contract import expression, tenancy, types
+from alih.contract.expression import Row
 from alih.contract.tenancy import Schemas
 from alih.contract.ways import Way, backward, forward
 from alih.model.catalog import Catalog, ColumnInfo, TableInfo
@@ -30,9 +31,10 @@ def compile(contract: Contract, source: Catalog, target: Catalog) -> Projections
 
 
 def _forward(contract: Contract, schemas: Schemas, entity: Entity) -> Projection:
-    ways = {f.target: forward(f.rule, "r").cast(schemas.target_column(entity, f.target)) for f in entity.fields}
-    tenant_read = tenancy.at_source(contract, entity, "r")
-    tenant_write = tenancy.at_target(contract, schemas, entity, "w")
+    read = schemas.source_row(entity, "r")
+    ways = {f.target: forward(f.rule, read) for f in entity.fields}
+    tenant_read = tenancy.at_source(contract, entity, read)
+    tenant_write = tenancy.at_target(contract, schemas, entity, schemas.target_row(entity, "w"))
     key = [source for source, _ in entity.key]
     return Projection(
         entity=entity.name,
@@ -40,10 +42,10 @@ def _forward(contract: Contract, schemas: Schemas, entity: Entity) -> Projection
         scope=entity.scope,
         reads=entity.source,
         writes=entity.target,
-        read_columns=_read(schemas.source_table(entity), key, [*ways.values(), tenant_read]),
-        assignments=_assignments(ways, [t for _, t in entity.key], schemas.target_table(entity)),
+        read_columns=_read(schemas.source_table(entity), schemas.source, key, [*ways.values(), tenant_read]),
+        assignments=_assignments(ways, [t for _, t in entity.key], schemas.target_table(entity), schemas.target),
         reads_ours=None,
-        writes_ours=_ours(entity, "w"),
+        writes_ours=_ours(entity, schemas.target_row(entity, "w")),
         tenant_read=_sql(tenant_read),
         tenant_write=_sql(tenant_write),
         parent=tenancy.parent_row(contract, entity, forward=True),
@@ -52,9 +54,10 @@ def _forward(contract: Contract, schemas: Schemas, entity: Entity) -> Projection
 
 
 def _reverse(contract: Contract, schemas: Schemas, entity: Entity) -> Projection:
-    ways = {c.name: way.cast(c) for c, way in _ways_back(entity, schemas.source_table(entity))}
-    tenant_read = tenancy.at_target(contract, schemas, entity, "r")
-    tenant_write = tenancy.at_source(contract, entity, "w")
+    read = schemas.target_row(entity, "r")
+    ways = dict(_ways_back(entity, schemas.source_table(entity), read))
+    tenant_read = tenancy.at_target(contract, schemas, entity, read)
+    tenant_write = tenancy.at_source(contract, entity, schemas.source_row(entity, "w"))
     key = [target for _, target in entity.key]
     ours = None if entity.ours is None else Way("", expression.parse(entity.ours).columns)
     return Projection(
@@ -63,9 +66,9 @@ def _reverse(contract: Contract, schemas: Schemas, entity: Entity) -> Projection
         scope=entity.scope,
         reads=entity.target,
         writes=entity.source,
-        read_columns=_read(schemas.target_table(entity), key, [*ways.values(), tenant_read, ours]),
-        assignments=_assignments(ways, [s for s, _ in entity.key], schemas.source_table(entity)),
-        reads_ours=_ours(entity, "r"),
+        read_columns=_read(schemas.target_table(entity), schemas.target, key, [*ways.values(), tenant_read, ours]),
+        assignments=_assignments(ways, [s for s, _ in entity.key], schemas.source_table(entity), schemas.source),
+        reads_ours=_ours(entity, read),
         writes_ours=None,
         tenant_read=_sql(tenant_read),
         tenant_write=_sql(tenant_write),
@@ -74,27 +77,40 @@ def _reverse(contract: Contract, schemas: Schemas, entity: Entity) -> Projection
     )
 
 
-def _ways_back(entity: Entity, table: TableInfo) -> Iterator[tuple[ColumnInfo, Way]]:
+def _ways_back(entity: Entity, table: TableInfo, row: Row) -> Iterator[tuple[str, Way]]:
     for column in table.columns:
-        way = None if column.name in entity.not_moved or column.generated else backward(entity, column.name, "r")
+        way = None if column.name in entity.not_moved or column.generated else backward(entity, column.name, row)
         if way is not None:
-            yield column, way
+            yield column.name, way
 
 
-def _read(table: TableInfo, key: list[str], ways: list[Way | None]) -> tuple[ReadColumn, ...]:
+def _read(table: TableInfo, database: Catalog, key: list[str], ways: list[Way | None]) -> tuple[ReadColumn, ...]:
     needed = set(key).union(*(w.inputs for w in ways if w is not None))
-    return tuple(ReadColumn(c.name, c.type, c.name in key) for c in table.columns if c.name in needed)
+    return tuple(
+        ReadColumn(c.name, c.type, c.name in key, types.travelling(c, database.types).type)
+        for c in table.columns
+        if c.name in needed
+    )
 
 
-def _assignments(ways: Mapping[str, Way], key: list[str], table: TableInfo) -> tuple[Assignment, ...]:
+def _assignments(
+    ways: Mapping[str, Way], key: list[str], table: TableInfo, database: Catalog
+) -> tuple[Assignment, ...]:
     """Key columns first, in key order; then the others in table order."""
     others = [c.name for c in table.columns if c.name in ways and c.name not in key]
-    types = {c.name: c.full_type for c in table.columns}
-    return tuple(Assignment(name, types[name], ways[name].sql, ways[name].inputs, name in key) for name in key + others)
+    columns = {c.name: c for c in table.columns}
+    return tuple(_assignment(columns[name], ways[name], name in key, database) for name in key + others)
 
 
-def _ours(entity: Entity, alias: str) -> str | None:
-    return None if entity.ours is None else expression.parse(entity.ours).over(alias)
+def _assignment(column: ColumnInfo, way: Way, key: bool, database: Catalog) -> Assignment:
+    """Text becomes an enum by a cast; a column of a domain takes the base type, and checks it, by itself."""
+    sent = way.cast(types.travelling(column, database.types)).sql
+    enum = types.enum(column, database.types)
+    return Assignment(column.name, column.full_type, f"({sent})::{enum}" if enum else sent, way.inputs, key, sent)
+
+
+def _ours(entity: Entity, row: Row) -> str | None:
+    return None if entity.ours is None else expression.parse(entity.ours).over(row)
 
 
 def _sql(way: Way | None) -> str | None:

@@ -34,6 +34,7 @@ class Document:
     file: str
     directory: Path
     data: Data
+    text: str = field(repr=False)
     sha256: str
     lines: Mapping[tuple[Step, ...], int] = field(repr=False)
 
@@ -52,7 +53,11 @@ def _dotted(path: Sequence[Step]) -> str:
 
 def read(path: Path) -> Document:
     """The file at `path`. Refused: no file, too large, not UTF-8, no YAML, or YAML of the kinds named above."""
-    text = _text(path)
+    return parsed(_text(path), path)
+
+
+def parsed(text: str, path: Path) -> Document:
+    """The same of a text that was in the file at `path`."""
     try:
         if any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise Refused(
@@ -80,6 +85,7 @@ def read(path: Path) -> Document:
         file=path.name,
         directory=path.parent,
         data=data,
+        text=text,
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         lines=reader.lines,
     )

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from alih.contract import personal, types
+from alih.contract import losses, personal, types
 from alih.model.catalog import Catalog, ColumnInfo, TableInfo, TableKind
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -18,9 +18,12 @@ target: {{kind: postgres, dsn: $ALIH_TARGET}}
 """
 _NO_KEY = "no primary key: to move it, add one at the source and the target, then draft again"
 _KINDS = {
-    TableKind.PARTITIONED: "partitioned tables are not offered yet",
     TableKind.FOREIGN: "its rows are in another server",
 }
+
+
+Between = tuple[Catalog, Catalog]
+"""The source's and the target's."""
 
 
 def draft(name: str, source: Catalog, target: Catalog) -> str:
@@ -29,13 +32,13 @@ def draft(name: str, source: Catalog, target: Catalog) -> str:
     entities: list[str] = []
     left: list[str] = []
     for info in source.tables.values():
-        if info.kind in (TableKind.VIEW, TableKind.MATERIALIZED_VIEW):
+        if info.kind in (TableKind.VIEW, TableKind.MATERIALIZED_VIEW) or info.partition:
             continue
         twin = target.table(info.table)
         if reason := _obstacle(info, twin):
             left.append(f"  {_word(_name(info))}: {_word(reason)}{'' if reason == _NO_KEY else '  # decide:'}")
         elif twin is not None:
-            entities += _entity(info, twin)
+            entities += _entity(info, twin, (source, target))
     text = _HEAD.format(name=name) + "\n".join(["entities:" if entities else "entities: {}  # decide:", *entities])
     return text + "\n" + ("\n".join(["tables_not_moved:", *left]) + "\n" if left else "")
 
@@ -44,10 +47,10 @@ def _obstacle(info: TableInfo, twin: TableInfo | None) -> str | None:
     if info.kind in _KINDS:
         return _KINDS[info.kind]
     if info.inherits:
-        return "inheritance and partitions are not offered yet"
+        return "inheritance is not offered yet"
     if not info.keys:
         return _NO_KEY
-    if twin is None or twin.kind is not TableKind.TABLE:
+    if twin is None or twin.kind not in (TableKind.TABLE, TableKind.PARTITIONED):
         return "the target has no table of this name"
     return None if _key(info, twin) else "the two tables have no key in common"
 
@@ -58,7 +61,7 @@ def _key(info: TableInfo, twin: TableInfo) -> tuple[str, ...] | None:
     return next((k for k in shared if set(k) == set(info.identity_columns)), shared[0] if shared else None)
 
 
-def _entity(info: TableInfo, twin: TableInfo) -> Iterator[str]:
+def _entity(info: TableInfo, twin: TableInfo, between: Between) -> Iterator[str]:
     name = _word(_name(info))
     yield f"  {_entity_name(info)}:"
     yield f"    from: {name}"
@@ -67,22 +70,25 @@ def _entity(info: TableInfo, twin: TableInfo) -> Iterator[str]:
     yield "    scope: shared  # decide: or `tenant: column`, {via: entity, column: column}, `scope: reference`"
     yield "    purpose: the same table on both sides  # decide:"
     yield "    fields:"
-    yield from _fields(info, twin)
+    yield from _fields(info, twin, between)
     yield from _not_moved(info, twin)
 
 
-def _fields(info: TableInfo, twin: TableInfo) -> Iterator[str]:
+def _fields(info: TableInfo, twin: TableInfo, between: Between) -> Iterator[str]:
     for column in twin.columns:
         twin_column = info.column(column.name)
         if twin_column is not None and _crosses(twin_column, column):
-            yield _field(twin_column, column, info.table.name)
+            yield _field(twin_column, column, info.table.name, between)
         elif not column.filled:
             yield f"      # decide: {_word(column.name)} is NOT NULL on the target and the source has nothing for it"
 
 
-def _field(source: ColumnInfo, target: ColumnInfo, table: str) -> str:
+def _field(source: ColumnInfo, target: ColumnInfo, table: str, between: Between) -> str:
     name = _word(target.name)
-    doubts = [d for d in (types.loss(source, target), types.obstacle(source), types.obstacle(target)) if d]
+    here, there = between
+    loss = losses.loss(source, target, here.types, there.types)
+    obstacles = [o for o in (types.obstacle(source, here, there), types.obstacle(target, there, here)) if o]
+    doubts = ([loss] if loss else []) + [what for what, _ in obstacles]
     note = f"  # decide: {source.full_type} to {target.full_type}: {', '.join(doubts)}" if doubts else ""
     if proposed := personal.personal_class(target.name, table):
         return f"      {name}: {{from: {name}, data: {proposed}}}{note or '  # decide: classed by its name'}"

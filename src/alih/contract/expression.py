@@ -5,7 +5,8 @@ those places, so nothing depends on how a parser would print an operator.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import sqlglot
 from sqlglot import exp
@@ -39,6 +40,19 @@ class UnfitError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A row by its alias in SQL. `casts` are the columns that are to be seen as another type, for where the SQL also
+    runs the row has only that one."""
+
+    alias: str
+    casts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def column(self, name: str) -> str:
+        own = f"{self.alias}.{quoted(name)}"
+        return f"({own}::{self.casts[name]})" if name in self.casts else own
+
+
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """An expression over one row. `spans` are the (start, end) of its columns in `sql`, with their names."""
 
@@ -49,9 +63,9 @@ class Parsed:
     def columns(self) -> frozenset[str]:
         return frozenset(name for _, _, name in self.spans)
 
-    def over(self, alias: str) -> str:
-        """The expression in parentheses with each column qualified by `alias` and quoted."""
-        return self.through({name: f"{alias}.{quoted(name)}" for name in self.columns})
+    def over(self, row: Row) -> str:
+        """The expression in parentheses with each column as one of `row`."""
+        return self.through({name: row.column(name) for name in self.columns})
 
     def through(self, columns: Mapping[str, str]) -> str:
         """The expression in parentheses with each column replaced by the SQL given for it."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from alih.contract import ways
-from alih.contract.expression import quoted
+from alih.contract.expression import Row, quoted
 from alih.contract.problem import Problem
 from alih.contract.subject import Subject
 from alih.contract.tenancy import relation
@@ -46,6 +46,13 @@ def _unique(subject: Subject, table: TableInfo, key: list[str], side: str) -> It
 
 def _identity(subject: Subject, table: TableInfo, key: list[str]) -> Iterator[Problem]:
     change = f"ALTER TABLE {relation(table.table)} REPLICA IDENTITY"
+    if table.odd_partitions:
+        yield subject.problem(
+            "key",
+            f"partitions of {table.table} are foreign tables, or have another REPLICA IDENTITY than it:"
+            f" {', '.join(table.odd_partitions)}",
+            f"give each partition the identity of {table.table}, and bring foreign rows into it",
+        )
     match table.replica_identity:
         case ReplicaIdentity.NOTHING:
             yield subject.problem(
@@ -81,7 +88,7 @@ def _key_field(subject: Subject, source: str, target: str) -> Iterator[Problem]:
             f"the key column {target} is not made of {source} alone",
             f"write `{target}: {source}`, or correct `key`",
         )
-    elif subject.returns and ways.backward(subject.entity, source, "r") is None:
+    elif subject.returns and ways.backward(subject.entity, source, Row("r")) is None:
         yield Problem(field.place, f"nothing gives the key column {source} back", "add `reverse:` to the field")
 
 
@@ -95,7 +102,7 @@ def _tenant_column(subject: Subject, column: str) -> Iterator[Problem]:
         )
         return
     yield from _nullable(subject, column)
-    if column in subject.entity.not_moved or ways.backward(subject.entity, column, "r") is None:
+    if column in subject.entity.not_moved or ways.backward(subject.entity, column, Row("r")) is None:
         yield subject.problem(
             "tenant", f"the target's rows do not tell {column}", f"map {column}, so that it can be turned back"
         )

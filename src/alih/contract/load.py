@@ -1,16 +1,18 @@
 """`alih.yaml` to the contract's values: what the file says together, judged without looking at a database."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from alih.contract import commerce, entities, operations, rules, settings, trying, wording
 from alih.contract import document as yaml_document
+from alih.contract.document import Data, Document
 from alih.contract.findings import Findings
 from alih.contract.problem import refused
 from alih.contract.shape import ContractShape
-from alih.model.contract import Contract
+from alih.model.contract import Contract, CopyLimits
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Contract:
@@ -18,7 +20,23 @@ def load(path: Path, environ: Mapping[str, str]) -> Contract:
 
     Refused lists every problem found, one a line: `file:line: path: what → remedy`.
     """
-    document = yaml_document.read(path)
+    return _judged(yaml_document.read(path), environ)
+
+
+def load_engine(text: str, environ: Mapping[str, str]) -> Contract:
+    """What the engine needs of a contract's text, the databases being `$ALIH_SOURCE` and `$ALIH_TARGET` of `environ`:
+    no other secret is asked for, and no other file."""
+    document = yaml_document.parsed(text, Path("alih.yaml"))
+    data = document.data if isinstance(document.data, Mapping) else {}
+    kept = {key: value for key, value in data.items() if key in _OF_THE_ENGINE}
+    dsns: Mapping[str, Data] = {"source": {"dsn": "$ALIH_SOURCE"}, "target": {"dsn": "$ALIH_TARGET"}}
+    return _judged(replace(document, data={**kept, **dsns}), environ)
+
+
+_OF_THE_ENGINE = ("migration", "tenant", "entities", "tables_not_moved", "copy")
+
+
+def _judged(document: Document, environ: Mapping[str, str]) -> Contract:
     try:
         shape = ContractShape.model_validate(document.data)
     except ValidationError as error:
@@ -51,6 +69,8 @@ def _contract(shape: ContractShape, findings: Findings, environ: Mapping[str, st
         payments=commerce.payments(shape.payments, secrets),
         trial=trying.trial(shape.trial),
         rules=rules.rules(shape, secrets),
+        copying=CopyLimits(**shape.copying.model_dump()),
         file=findings.document.file,
+        text=findings.document.text,
         sha256=findings.document.sha256,
     )

@@ -302,6 +302,13 @@ class RulesShape(Shape):
     articles: list[ArticleShape] = []
 
 
+class CopyShape(Shape):
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    rate_mb_per_s: Count | None = None
+    max_replica_lag_ms: Count | None = None
+    max_target_latency_ms: Count | None = None
+
+
 class ContractShape(Shape):
     migration: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
     source: EndpointShape
@@ -310,6 +317,7 @@ class ContractShape(Shape):
     tenant: TenantShape | None = None
     entities: Annotated[dict[str, EntityShape], Field(min_length=1)]
     tables_not_moved: dict[str, Text] = {}
+    copying: CopyShape = Field(default=CopyShape(), alias="copy")
     cohorts: list[CohortShape] = []
     wave: Count = 20
     gateway: GatewayShape | None = None

@@ -4,19 +4,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from alih.contract import expression, ways
+from alih.contract.expression import Row
 from alih.contract.problem import Problem
-from alih.model.catalog import TableInfo
+from alih.model.catalog import Catalog, TableInfo
 from alih.model.contract import Contract, Entity, Expression, Field, Place, Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """An entity whose two tables exist."""
+    """An entity whose two tables exist, `source` in the database `here` and `target` in `there`."""
 
     contract: Contract
     entity: Entity
     source: TableInfo
     target: TableInfo
+    here: Catalog
+    there: Catalog
 
     @property
     def returns(self) -> bool:
@@ -51,6 +54,13 @@ class Subject:
         for field in self.entity.fields:
             if isinstance(field.rule, Expression) and field.rule.reverse is not None:
                 yield field.place, field.rule.reverse
+
+    def returned(self) -> frozenset[str]:
+        """Source columns that the way back writes."""
+        names = self.source.names - self.entity.not_moved.keys()
+        row = Row("r")
+        computed = {c.name for c in self.source.columns if c.generated}
+        return frozenset(n for n in names - computed if ways.backward(self.entity, n, row) is not None)
 
     def read_back(self) -> frozenset[str]:
         """Target columns that the way back, or `ours`, reads."""

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alih.contract import expression
-from alih.contract.expression import literal, quoted
+from alih.contract.expression import Row, literal
 from alih.model.catalog import ColumnInfo
 from alih.model.contract import Coded, Constant, Entity, Expression, Field, Linked, Plain, Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """SQL over the row `alias` giving one column, the columns of that row that it reads, the links that it needs."""
+    """SQL over a row giving one column, the columns of that row that it reads, the links that it needs."""
 
     sql: str
     inputs: frozenset[str]
@@ -33,32 +33,32 @@ def cast_type(column: ColumnInfo) -> str:
     return column.type if column.type in ("character varying", "bit varying") else column.full_type
 
 
-def forward(rule: Rule, alias: str) -> Way:
+def forward(rule: Rule, row: Row) -> Way:
     """The target column's value over a source row."""
     match rule:
         case Plain(source=source):
-            return _plain(source, alias)
+            return _plain(source, row)
         case Coded(source=source, forward=codes):
-            return _coded(source, codes, alias)
+            return _coded(source, codes, row)
         case Linked(source=source, entity=entity):
-            return _linked(source, entity, "source_id", "target_id", alias)
+            return _linked(source, entity, "source_id", "target_id", row)
         case Expression(sql=sql):
-            return _expression(sql, alias)
+            return _expression(sql, row)
         case Constant(sql=sql):
             return Way(f"({sql})", frozenset())
 
 
 def sources(rule: Rule) -> frozenset[str]:
     """The source columns that a field is made of (by the contract's text alone)."""
-    return forward(rule, "r").inputs
+    return forward(rule, Row("r")).inputs
 
 
-def backward(entity: Entity, column: str, alias: str) -> Way | None:
+def backward(entity: Entity, column: str, row: Row) -> Way | None:
     """The source column's value over a target row; None when nothing gives it back."""
     if column in entity.reverse:
-        return _expression(entity.reverse[column], alias)
+        return _expression(entity.reverse[column], row)
     field = back_field(entity, column)
-    return None if field is None else _back(field, alias)
+    return None if field is None else _back(field, row)
 
 
 def back_field(entity: Entity, column: str) -> Field | None:
@@ -83,40 +83,36 @@ def _turns(rule: Rule) -> bool:
             return True
 
 
-def _back(field: Field, alias: str) -> Way | None:
+def _back(field: Field, row: Row) -> Way | None:
     match field.rule:
         case Plain():
-            return _plain(field.target, alias)
+            return _plain(field.target, row)
         case Coded(forward=codes, backward=more):
-            return _coded(field.target, {target: code for code, target in codes.items()} | dict(more), alias)
+            return _coded(field.target, {target: code for code, target in codes.items()} | dict(more), row)
         case Linked(entity=entity):
-            return _linked(field.target, entity, "target_id", "source_id", alias)
+            return _linked(field.target, entity, "target_id", "source_id", row)
         case Expression(reverse=str(reverse)):
-            return _expression(reverse, alias)
+            return _expression(reverse, row)
         case _:
             return None
 
 
-def _column(name: str, alias: str) -> str:
-    return f"{alias}.{quoted(name)}"
+def _plain(name: str, row: Row) -> Way:
+    return Way(row.column(name), frozenset({name}))
 
 
-def _plain(name: str, alias: str) -> Way:
-    return Way(_column(name, alias), frozenset({name}))
-
-
-def _expression(sql: str, alias: str) -> Way:
+def _expression(sql: str, row: Row) -> Way:
     parsed = expression.parse(sql)
-    return Way(parsed.over(alias), parsed.columns)
+    return Way(parsed.over(row), parsed.columns)
 
 
-def _coded(name: str, codes: Mapping[str, str], alias: str) -> Way:
+def _coded(name: str, codes: Mapping[str, str], row: Row) -> Way:
     """A code that the list does not know gives NULL, and a NOT NULL column then stops the stream by name."""
     arms = " ".join(f"WHEN {literal(code)} THEN {literal(other)}" for code, other in codes.items())
-    return Way(f"CASE ({_column(name, alias)})::text {arms} END", frozenset({name}))
+    return Way(f"CASE ({row.column(name)})::text {arms} END", frozenset({name}))
 
 
-def _linked(name: str, entity: str, here: str, there: str, alias: str) -> Way:
-    found = f"l.entity = {literal(entity)} AND l.{here} = ({_column(name, alias)})::text"
+def _linked(name: str, entity: str, here: str, there: str, row: Row) -> Way:
+    found = f"l.entity = {literal(entity)} AND l.{here} = ({row.column(name)})::text"
     sql = f"(SELECT l.{there} FROM alih.link l WHERE {found})"  # noqa: S608  # quoted names and literals only
     return Way(sql, frozenset({name}), frozenset({entity}))

@@ -44,6 +44,22 @@ class ReplicaIdentity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypeInfo:
+    """A type that is not the server's own; its number differs on every server, so it is known by its name.
+
+    `made_of`: an enum's labels; a domain's base type, without length and with it; a composite's attributes, each with
+    its type; a range's subtype; the extension of a base type. `parts` are the types inside, by name. `binary` says
+    that it can be sent and received in binary.
+    """
+
+    name: str
+    kind: TypeKind
+    made_of: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    binary: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnInfo:
     """A column. `type` has no length (`character varying`), `full_type` has it (`character varying(20)`)."""
 
@@ -54,6 +70,7 @@ class ColumnInfo:
     default: str | None = None
     generated: bool = False
     identity: bool = False
+    always: bool = False  # an identity that no UPDATE may set
     kind: TypeKind = TypeKind.BASE
     array: bool = False
 
@@ -87,7 +104,9 @@ class TableInfo:
     replica_identity: ReplicaIdentity = ReplicaIdentity.DEFAULT
     identity_columns: tuple[str, ...] = ()
     kind: TableKind = TableKind.TABLE
-    inherits: bool = False  # it is a parent or a child of another table
+    inherits: bool = False  # it is a parent or a child of another table, partitions apart
+    partition: bool = False  # of a partitioned table
+    odd_partitions: tuple[str, ...] = ()  # whose replica identity is another, or whose rows are in another server
     owner: str = ""
     row_estimate: int = 0
     row_security: bool = False
@@ -109,9 +128,11 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """One database. `server_version` as `server_version_num` (180001); `system_identifier` names the cluster."""
+    """One database. `server_version` as `server_version_num` (180001); `system_identifier` names the cluster;
+    `types` are those that are not the server's own, by name."""
 
     tables: Mapping[Table, TableInfo] = field(default_factory=lambda: MappingProxyType({}))
+    types: Mapping[str, TypeInfo] = field(default_factory=lambda: MappingProxyType({}))
     server_version: int = 180000
     system_identifier: str = ""
     database: str = ""

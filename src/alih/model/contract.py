@@ -243,6 +243,17 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyLimits:
+    """How hard a copy may press the databases: by each process at most `rate_mb_per_s` (MB read off the source), and
+    none while a replica lags, or a commit of the target takes, longer than that. None is no limit."""
+
+    workers: int = 2
+    rate_mb_per_s: int | None = None
+    max_replica_lag_ms: int | None = None
+    max_target_latency_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
     """One migration. `tables_not_moved` names source tables that stay behind, each with its reason."""
 
@@ -261,8 +272,10 @@ class Contract:
     payments: Payments | None = None
     trial: Trial | None = None
     rules: Rules | None = None
+    copying: CopyLimits = field(default_factory=CopyLimits)
     file: str = "alih.yaml"
     sha256: str = ""  # of the file, for the evidence
+    text: str = field(default="", repr=False)  # of the file: names of secrets, never their values
 
     def entity(self, name: str) -> Entity:
         """The entity of that name; KeyError if there is none."""

@@ -31,11 +31,16 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReadColumn:
-    """A column of the reading side that alih asks for; `type` as `format_type` prints it, without length."""
+    """A column of the reading side that alih asks for; `type` as `format_type` prints it, without length.
+
+    `wire` is the type that its bytes are read as on the writing side, which may lack `type`: text for an enum, the
+    base type of a domain; else the same.
+    """
 
     name: str
     type: str
     key: bool
+    wire: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Assignment:
     """A column of the writing side and the SQL over `r` that gives it, cast to the column's `type`.
 
     `inputs` are the read columns that the SQL uses: a row that arrives without one of them cannot set it.
+    `sent` is the SQL for the reading side, which may lack `type`: its value has the same text, and in binary the
+    column takes it as it is.
     """
 
     column: str
@@ -50,6 +57,7 @@ class Assignment:
     sql: str
     inputs: frozenset[str]
     key: bool
+    sent: str
 
 
 @dataclass(frozen=True, slots=True)

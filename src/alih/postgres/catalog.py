@@ -8,7 +8,16 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
-from alih.model.catalog import Catalog, ColumnInfo, ForeignKey, ReplicaIdentity, TableInfo, TableKind, TypeKind
+from alih.model.catalog import (
+    Catalog,
+    ColumnInfo,
+    ForeignKey,
+    ReplicaIdentity,
+    TableInfo,
+    TableKind,
+    TypeInfo,
+    TypeKind,
+)
 from alih.model.contract import Table
 from alih.postgres.sql import query
 
@@ -29,6 +38,8 @@ async def read(conn: AsyncConnection[Any], schemas: Sequence[str] = ("public",))
         for name in ("catalog_tables", "catalog_columns", "catalog_keys", "catalog_foreign_keys"):
             await cursor.execute(query(name), {"schemas": wanted})
             rows[name] = await cursor.fetchall()
+        await cursor.execute(query("catalog_types"), {})
+        types = [_type(row) for row in await cursor.fetchall()]
         await cursor.execute(query("catalog_server"))
         server = await cursor.fetchone()
     if server is None:
@@ -37,7 +48,21 @@ async def read(conn: AsyncConnection[Any], schemas: Sequence[str] = ("public",))
     tables = [
         _table(row, *(group[Table(row["schema"], row["name"])] for group in by_table)) for row in rows["catalog_tables"]
     ]
-    return Catalog(tables=MappingProxyType({t.table: t for t in tables}), **server)
+    return Catalog(
+        tables=MappingProxyType({t.table: t for t in tables}),
+        types=MappingProxyType({t.name: t for t in types}),
+        **server,
+    )
+
+
+def _type(row: DictRow) -> TypeInfo:
+    return TypeInfo(
+        name=row["name"],
+        kind=TypeKind(row["kind"]),
+        made_of=tuple(row["made_of"]),
+        parts=tuple(row["parts"]),
+        binary=row["binary"],
+    )
 
 
 def _by_table(rows: Sequence[DictRow]) -> Rows:
@@ -60,6 +85,8 @@ def _table(row: DictRow, columns: Sequence[DictRow], keys: Sequence[DictRow], fo
         identity_columns=_identity_columns(identity, primary, keys),
         kind=TableKind(row["kind"]),
         inherits=row["inherits"],
+        partition=row["partition"],
+        odd_partitions=tuple(row["odd_partitions"]),
         owner=row["owner"],
         row_estimate=row["row_estimate"],
         row_security=row["row_security"],

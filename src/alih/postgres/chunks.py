@@ -155,6 +155,16 @@ def _state(state: str, attempt: int, snapshot: str | None) -> ChunkState:
             )
 
 
+async def pause(connection: Connection, direction: Direction, *, paused: bool) -> None:
+    """Have workers begin no chunk from now on, or begin again; the connection is in autocommit."""
+    cursor = await connection.execute(
+        "UPDATE alih.stream SET paused = %s WHERE direction = %s RETURNING pg_notify(%s, '')",
+        (paused, direction.value, CHANNEL),
+    )
+    if not cursor.rowcount:
+        raise NeedsOperator(f"the {direction} stream was never set up in this database", remedy="start with alih run")
+
+
 async def spool(connection: Connection, changes: Sequence[tuple[int, int, bytes]]) -> None:
     """Keep changes (chunk, transaction, bytes) aside, in order, in the transaction that moves the position."""
     async with connection.cursor().copy("COPY alih.spool (chunk, xid, change) FROM STDIN (FORMAT binary)") as copy:

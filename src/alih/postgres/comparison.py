@@ -115,9 +115,9 @@ def reading_side(projection: Projection) -> HashedSide:
     tenant = projection.tenant_read if projection.scope is Scope.TENANT else None
     return HashedSide(
         source=sql.SQL("{} r").format(sql.Identifier(projection.reads.schema, projection.reads.name)),
-        key=tuple(sql.SQL("({})::text").format(trusted(a.sql)) for a in projection.write_key),
+        key=tuple(sql.SQL("({})::text").format(trusted(a.sent)) for a in projection.write_key),
         own_key=tuple((sql.SQL("r.{}").format(sql.Identifier(c.name)), c.type) for c in projection.read_key),
-        row=_record([trusted(a.sql) for a in projection.assignments]),
+        row=_record([trusted(a.sent) for a in projection.assignments]),
         ours=_condition(projection.reads_ours),
         tenant=trusted(tenant) if tenant else None,
         alias="r",

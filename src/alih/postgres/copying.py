@@ -25,6 +25,7 @@ from alih.postgres.selecting import selection
 from alih.postgres.session import only_row
 from alih.postgres.sql import query
 from alih.postgres.statements import columns, table
+from alih.postgres.throttle import Pace
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -56,6 +57,7 @@ class Desk:
     writes: Connection
     projections: Sequence[Projection]
     caught_up: Callable[[], Awaitable[None]]
+    paced: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class ChunkCopy:
         self._projection = projection
         self._direction = projection.direction
         self._reads, self._writes = desk.reads, desk.writes
-        self._caught_up = desk.caught_up
+        self._caught_up, self._paced = desk.caught_up, desk.paced
         self._writer = SegmentWriter(desk.writes, desk.projections)
 
     async def copy(self) -> bool:
@@ -173,7 +175,7 @@ class ChunkCopy:
             table(self._projection), columns([a.column for a in self._projection.assignments])
         )
         source = await selection(self._reads, self._projection, self._chunk, self._of_entity.ordered_by)
-        count = await forward(self._reads, self._writes, source, target)
+        count = await forward(self._reads, self._writes, source, target, self._paced)
         await self._reads.rollback()
         return count
 

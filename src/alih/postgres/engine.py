@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from alih.errors import AlihError
-from alih.model.contract import Scope
+from alih.model.contract import CopyLimits, Scope
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
 from alih.postgres import positions
@@ -20,6 +20,7 @@ from alih.postgres.installation import StreamName, open_stream, publish
 from alih.postgres.log import log_stream
 from alih.postgres.positions import Applied
 from alih.postgres.session import Connection, connect
+from alih.postgres.throttle import Pace, Throttle
 from alih.postgres.verifier import Verifier
 from alih.postgres.worker import Worker
 
@@ -35,6 +36,7 @@ class Engine:
     projections: Sequence[Projection]
     source: str = field(repr=False)  # DSN
     target: str = field(repr=False)
+    limits: CopyLimits = field(default_factory=CopyLimits)
 
     @property
     def name(self) -> StreamName:
@@ -56,23 +58,31 @@ class Engine:
             follower = Follower(self.direction, self._streamed, writes, reads)
             await follower.follow(log, identity, str(self.name), str(self.name))
 
-    async def copy(self, workers: int = 2) -> int:
-        """Copy every chunk that is not done, some at a time; returns how many were copied here. Other processes may
-        work beside it. If a worker fails, the others are cancelled and its error is raised."""
+    async def copy(self, workers: int | None = None) -> int:
+        """Copy every chunk that is not done, as many at a time as the contract says; returns how many were copied here.
+        Other processes may work beside it. If a worker fails, the others are cancelled and its error is raised."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                working = [tasks.create_task(self._work()) for _ in range(workers)]
+            async with self._paced() as paced, asyncio.TaskGroup() as tasks:
+                working = [tasks.create_task(self._work(paced)) for _ in range(workers or self.limits.workers)]
         except* AlihError as failed:
             failures = list(failed.exceptions)
         else:
             return sum(worker.result() for worker in working)
         raise failures[0]
 
-    async def _work(self) -> int:
+    @asynccontextmanager
+    async def _paced(self) -> AsyncIterator[Pace | None]:
+        if self.limits == CopyLimits(workers=self.limits.workers):
+            yield None
+            return
+        async with self._both() as (reads, writes):
+            yield Throttle(self.limits, reads, writes).passed
+
+    async def _work(self, paced: Pace | None) -> int:
         async with AsyncExitStack() as stack:
             reads = await stack.enter_async_context(await self.connect(self.direction.reads, autocommit=False))
             writes = await stack.enter_async_context(await self.connect(self.direction.writes, autocommit=False))
-            desk = Desk(reads=reads, writes=writes, projections=self._streamed, caught_up=self._caught_up)
+            desk = Desk(reads=reads, writes=writes, projections=self._streamed, caught_up=self._caught_up, paced=paced)
             return await Worker(self.direction, desk).work()
 
     async def _caught_up(self) -> None:

@@ -16,7 +16,7 @@ from alih.model.projection import ReadColumn
 from alih.postgres.pgoutput import TUPLE_AT, decode, sent_row
 from alih.postgres.staging import WIDTHS, pattern
 
-SOFT_FULL = 10_000
+SOFT_FULL = 20_000
 """Messages after which a batch ends with the transaction at hand."""
 FULL = 40_000
 """Messages after which a part of a transaction is written before the rest is read."""
@@ -44,7 +44,7 @@ class Table:
 
 
 def _key_of(columns: Sequence[ReadColumn], places: tuple[int, ...]) -> Callable[[bytes], Key]:
-    width = WIDTHS.get(columns[0].type)
+    width = WIDTHS.get(columns[0].wire)
     if places == (0,) and width is not None:
         first = TUPLE_AT + 3  # behind the number of columns and the letter of the first
         return itemgetter(slice(first, first + 4 + width))
@@ -73,6 +73,8 @@ class Ahead:
     """What is folded of the log and not handed over yet, and the messages, for the case that they have to be looked at
     one by one after all."""
 
+    start: tuple[Lsn, Transaction | None] = (Lsn(0), None)
+    """The end of the last transaction before, and the one of which the first message is a part, if any."""
     segment: Segment = field(default_factory=lambda: Segment(sent_row))
     messages: list[bytes] = field(default_factory=list)
     first: Lsn | None = None
@@ -99,6 +101,28 @@ class Folding:
         ahead, self.ahead, self._rows = self.ahead, Ahead(), {}
         return ahead
 
+    @property
+    def full(self) -> bool:
+        """Whether what is folded should be handed over before more is."""
+        return len(self.ahead.messages) >= (SOFT_FULL if self.transaction is None else FULL)
+
+    @property
+    def reached(self) -> Lsn:
+        """Where in the log the changes at hand end: the commit of the transaction that is being read, if any."""
+        return self.transaction.commit_lsn if self.transaction else self.position
+
+    def back(self, ahead: Ahead) -> None:
+        """Go back to before the messages of `ahead`, which are going to be read anew."""
+        self.position, self.transaction = ahead.start
+
+    def describe(self, relation: int, table: Table) -> None:
+        """The rows of `relation` that follow are this table's."""
+        self.tables[relation.to_bytes(4, "big")] = table
+        self._rows.pop(relation.to_bytes(4, "big"), None)
+
+    def table(self, relation: int) -> Table:
+        return self.tables[relation.to_bytes(4, "big")]
+
     def begin(self, data: bytes) -> None:
         commit_lsn, committed_us, xid = _BEGIN.unpack_from(data, 1)
         self.transaction = Transaction(Lsn(commit_lsn), committed_us, xid, commit_lsn < self.position)
@@ -113,6 +137,8 @@ class Folding:
     def fold(self, messages: Sequence[bytes], at: int) -> int:
         """Fold from message `at` on. Returns the place of the first message that is not folded: it needs a second look,
         or the batch is full there, or there is none."""
+        if not self.ahead.messages:
+            self.ahead.start = (self.position, self.transaction)
         end = min(len(messages), at + self.ahead.room)
         soft = at + SOFT_FULL - len(self.ahead.messages)
         stopped = self._fold(messages, at, end, soft)

@@ -4,12 +4,15 @@ The position is committed with the rows, so nothing replays after a crash and ev
 rows it touched. A batch begins with the lock on the stream's row, without which no worker changes a chunk's state: what
 was decided about a change (drop, spool, apply: `alih.model.stitching`) still holds when it commits.
 
-A batch ends with whatever whole transactions have arrived: at low load at once, under load with more of them.
+A batch ends with whatever whole transactions have arrived: at low load at once, under load with more of them. Once all
+is copied, every change is to be applied: then the log is read and folded (`alih.postgres.folding`) while the batch
+before is being written. Else, and for what is no plain row, message by message, and nothing is read ahead.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,16 +41,15 @@ from alih.model.stitching import EntityChunks, Forget, Keep, Part, Reread, Write
 from alih.model.turn import Turn
 from alih.postgres import chunks, positions
 from alih.postgres.failures import named
+from alih.postgres.folding import Ahead, Folding, Table, Transaction
 from alih.postgres.log import Identity, LogStream
 from alih.postgres.pgoutput import decode, sent_row
+from alih.postgres.relations import Relations
 from alih.postgres.segments import SegmentWriter
-from alih.postgres.sql import query
 
 Connection = AsyncConnection[tuple[Any, ...]]
-Columns = Mapping[tuple[str, str], Sequence[str]]
 
 _MANY_DROPPED = 1_000  # transactions remembered until seen visible, before somebody looks
-_ASK_AGAIN_S = 0.05
 _BATCH = 20_000  # changes; a larger transaction is written in parts, committed once
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -61,44 +63,57 @@ class Follower:
     ) -> None:
         self._direction = direction
         self._reads = reads
-        self._columns: Columns = {}
-        self._types: Mapping[str, int] = {}
-        self._by_table = {(p.reads.schema, p.reads.name): p for p in projections}
+        self._connection = connection
         self._by_entity = {p.entity: p for p in projections}
+        self._relations = Relations(direction, projections, reads)
+        self._writer = SegmentWriter(connection, projections)
         self._chunks: Mapping[str, EntityChunks] = {}
         self._chunk_version: int | None = None
-        self._connection = connection
-        self._writer = SegmentWriter(connection, projections)
-        self._relations: dict[int, _Table] = {}
-        self._position = Lsn(0)
+        self._plain = False  # every change is to be applied
         self._dropped: set[int] = set()
+        self._folding = Folding(Lsn(0))
+        self._opened = False  # the transaction of the writing side has begun
         self._batch: _Batch | None = None
-        self._transaction: _Transaction | None = None
         self._due = False
+        self._written: asyncio.Task[None] | None = None
+        self._refused: Ahead | None = None
 
     async def follow(self, log: LogStream, identity: Identity, slot: str, publication: str) -> None:
         """Run until cancelled. Raises Retryable when a connection is lost, another AlihError for what a person has
         to see; then the reason is also stored."""
+        stop: AlihError | None = None
         try:
-            with named(f"the {self._direction} stream"):
-                await self._resume(identity)
-                await log.start(slot, publication, self._position)
-                while True:
-                    await self._follow_once(log)
-        except Retryable:
-            raise
-        except AlihError as stop:
-            await self._note_stop(stop)
-            raise
+            async with asyncio.TaskGroup() as tasks:
+                with self._named():
+                    await self._resume(identity)
+                    await log.start(slot, publication, self._folding.position)
+                    while True:
+                        await self._follow_once(log, tasks)
+        except* AlihError as stops:
+            stop = _first(stops)
+        if stop is not None:
+            if not isinstance(stop, Retryable):
+                await self._note_stop(stop)
+            raise stop
 
-    async def _follow_once(self, log: LogStream) -> None:
+    def _named(self) -> AbstractContextManager[None]:
+        return named(f"the {self._direction} stream")
+
+    async def _follow_once(self, log: LogStream, tasks: asyncio.TaskGroup) -> None:
+        self._plain = self._plain or self._settled(self._folding.position)
         received = await log.receive()
-        for data in received.messages:
-            await self._take(data)
+        at = 0
+        while at < len(received.messages):
+            at = await self._read(received.messages, at, log, tasks)
         self._due = True
-        if self._transaction is None:
+        if self._folding.transaction is not None or (self._written and not self._written.done()):
+            return
+        if self._folding.ahead.messages and self._batch is None:
+            await self._hand_over(log, tasks)
+        if self._written is None or self._written.done():
+            await self._idle()
             await self._commit()
-            log.confirm(self._position if received.messages else received.end)
+            log.confirm(self._folding.position if received.messages else received.end)
             reached(Point.BATCH_CONFIRMED)
 
     async def _resume(self, identity: Identity) -> None:
@@ -112,12 +127,69 @@ class Follower:
                 f"the {self._direction.reads} is another server, or was promoted, since its position was stored",
                 remedy="its slot may lack changes: alih clean, then start the copy anew",
             )
-        self._position, self._dropped = Lsn.parse(row[0]), set(row[1])
+        self._folding, self._dropped = Folding(Lsn.parse(row[0])), set(row[1])
         await self._connection.execute("SET session_replication_role = replica")
         await self._writer.prepare()
-        self._types = await self._type_ids()
+        await self._hold_chunks()
         await self._connection.commit()
-        self._columns = await self._columns_now()
+        await self._relations.prepare()
+
+    # --- ahead of the batch that is being written -------------------------------------------------------------
+
+    async def _read(self, messages: Sequence[bytes], at: int, log: LogStream, tasks: asyncio.TaskGroup) -> int:
+        """Read on from message `at`, and say where to go on."""
+        if self._plain and self._batch is None:
+            stopped = self._folding.fold(messages, at)
+            full = self._folding.full
+            if full:
+                await self._hand_over(log, tasks)
+            if full or stopped > at:
+                return stopped
+        if self._written is not None or self._refused is not None:
+            await self._idle()
+        await self._take(messages[at])
+        return at + 1
+
+    async def _hand_over(self, log: LogStream, tasks: asyncio.TaskGroup) -> None:
+        """Have what is folded written, as soon as what was handed over before is."""
+        await self._idle()
+        if self._batch is not None:
+            return
+        folding = self._folding
+        part = _Part(folding.take_ahead(), folding.reached, folding.transaction is None, folding.committed_us)
+        if part.ahead.first is not None or self._opened:
+            self._written = tasks.create_task(self._write_out(part, log))
+        elif part.ends:
+            log.confirm(part.reached)
+
+    async def _write_out(self, part: "_Part", log: LogStream) -> None:
+        with self._named():
+            if not await self._begun(part.ahead.first):
+                await self._connection.rollback()
+                self._opened, self._refused = False, part.ahead
+            else:
+                await self._write(part.ahead.segment, part.reached)
+                if part.ends:
+                    await self._commit_at(part.reached, part.committed_us, awaited=False)
+                    log.confirm(part.reached)
+                    reached(Point.BATCH_CONFIRMED)
+        log.wake()
+
+    async def _idle(self) -> None:
+        """Wait until nothing is being written. What was refused, for chunks had changed meanwhile, is read anew."""
+        if self._written is not None:
+            await self._written
+            self._written = None
+        if self._refused is not None:
+            refused, self._refused = self._refused, None
+            later = self._folding.take_ahead()
+            await self._again(refused, later.messages)
+
+    async def _again(self, ahead: Ahead, later: Sequence[bytes] = ()) -> None:
+        self._plain = False
+        self._folding.back(ahead)
+        for data in (*ahead.messages, *later):
+            await self._take(data)
 
     # --- one message ----------------------------------------------------------------------------------------
 
@@ -127,11 +199,12 @@ class Follower:
             case Insert() | Update() | Delete():
                 await self._change(message, data)
             case Begin():
-                self._transaction = _Transaction(message)
+                self._folding.begin(data)
             case Commit():
-                await self._end(message)
+                await self._end(data)
             case Relation():
-                self._relations[message.id] = await self._known(message)
+                xid = self._folding.transaction.xid if self._folding.transaction else None
+                self._folding.describe(message.id, await self._relations.known(message, xid))
             case Message():
                 await self._message(message)
             case Truncate():
@@ -142,18 +215,17 @@ class Follower:
             case Ignored():
                 pass
 
-    async def _end(self, commit: Commit) -> None:
-        transaction = self._open_transaction()
-        self._transaction = None
-        self._position = commit.end_lsn
+    async def _end(self, data: bytes) -> None:
+        self._folding.end(data)
         if self._batch is not None:
-            self._batch.committed_us = transaction.begin.committed_us
+            self._batch.committed_us = self._folding.committed_us
             if self._due or self._batch.size >= _BATCH:
                 await self._commit()
 
     async def _message(self, message: Message) -> None:
-        if message.prefix == positions.OWN and self._transaction is not None:
-            self._transaction.own = True
+        transaction = self._folding.transaction
+        if message.prefix == positions.OWN and transaction is not None:
+            transaction.own = transaction.skipped = True
         elif message.prefix in (positions.CUT, positions.OWNER):
             batch = await self._open_batch()
             batch.awaited = self._due = True
@@ -163,18 +235,18 @@ class Follower:
 
     async def _change(self, change: Change, data: bytes) -> None:
         transaction = self._open_transaction()
-        if transaction.own or transaction.begin.commit_lsn < self._position:
+        if transaction.skipped:
             return
-        table = self._relations[change.relation]
+        table = self._folding.table(change.relation)
         batch = await self._open_batch()
         chunks_of = self._chunks.get(table.entity)
-        if chunks_of is None or chunks_of.settled(transaction.begin.commit_lsn):
-            await self._apply(batch, table, change, transaction.begin.xid)
+        if chunks_of is None or chunks_of.settled(transaction.commit_lsn):
+            await self._apply(batch, table, change, transaction.xid)
             return
-        for part in route(chunks_of, change, transaction.begin.xid):
-            await self._stitch(batch, table, part, transaction.begin.xid, data)
+        for part in route(chunks_of, change, transaction.xid):
+            await self._stitch(batch, table, part, transaction.xid, data)
 
-    async def _stitch(self, batch: "_Batch", table: "_Table", part: Part, xid: int, data: bytes) -> None:
+    async def _stitch(self, batch: "_Batch", table: Table, part: Part, xid: int, data: bytes) -> None:
         match part:
             case Write(change):
                 await self._apply(batch, table, change, xid)
@@ -187,10 +259,11 @@ class Follower:
             case Reread(key):
                 number = await chunks.add_row(self._connection, self._direction, table.entity, key)
                 self._chunks[table.entity].add_row(one_row(number, key))
+                self._plain = False
                 self._chunk_version = await chunks.change_version(self._connection, self._direction)
                 self._dropped.add(xid)
 
-    async def _apply(self, batch: "_Batch", table: "_Table", change: Change, xid: int) -> None:
+    async def _apply(self, batch: "_Batch", table: Table, change: Change, xid: int) -> None:
         if moves_key(change, table.key_places) and isinstance(change, Update):
             await self._flush(batch)
             batch.segment = moved(table.entity, table.key_places, change, xid)
@@ -209,12 +282,29 @@ class Follower:
     # --- one batch ------------------------------------------------------------------------------------------
 
     async def _open_batch(self) -> "_Batch":
-        if self._batch is None:
-            await self._hold_chunks()
-            reached(Point.BATCH_OPENED)
-            await positions.mark_own(self._connection)
-            self._batch = _Batch()
+        """The batch at hand; a new one begins with what is folded already."""
+        await self._idle()
+        while self._batch is None:
+            ahead = self._folding.take_ahead()
+            self._batch = _Batch(ahead.segment, self._folding.committed_us)
+            if not await self._begun(ahead.first):
+                self._batch.segment = Segment(sent_row)
+                await self._again(ahead)
         return self._batch
+
+    async def _begun(self, first: Lsn | None) -> bool:
+        """Begin the transaction of the writing side, unless it has begun. False if by now not everything is to be
+        applied of the transactions of which the first commits at `first`."""
+        if self._opened:
+            return True
+        await self._hold_chunks()
+        reached(Point.BATCH_OPENED)
+        await positions.mark_own(self._connection)
+        self._opened = True
+        return first is None or self._settled(first)
+
+    def _settled(self, commit: Lsn) -> bool:
+        return all(of_entity.settled(commit) for of_entity in self._chunks.values())
 
     async def _hold_chunks(self) -> None:
         """From here to the end of the transaction no chunk changes its state."""
@@ -222,7 +312,7 @@ class Follower:
         if stream.chunk_version == self._chunk_version:
             return
         self._chunks = await chunks.read(self._connection, self._direction, self._by_entity)
-        self._chunk_version = stream.chunk_version
+        self._chunk_version, self._plain = stream.chunk_version, False
         if all(of_entity.done for of_entity in self._chunks.values()):
             self._dropped.clear()
         else:
@@ -234,30 +324,41 @@ class Follower:
             await self._flush(batch)
 
     async def _flush(self, batch: "_Batch") -> None:
-        if len(batch.segment):
-            await self._writer.write(batch.segment, self._reached)
-            reached(Point.SEGMENT_WRITTEN)
+        await self._write(batch.segment, self._folding.reached)
         batch.segment = Segment(sent_row)
         if batch.spooled:
             await chunks.spool(self._connection, batch.spooled)
             batch.spooled = []
 
+    async def _write(self, segment: Segment, position: Lsn) -> None:
+        if len(segment):
+            await self._writer.write(segment, position)
+            reached(Point.SEGMENT_WRITTEN)
+
     async def _commit(self) -> None:
         batch, self._batch, self._due = self._batch, None, False
-        if batch is None:
-            return
-        await self._flush(batch)
+        if batch is not None:
+            await self._flush(batch)
+            await self._commit_at(self._folding.position, batch.committed_us, awaited=batch.awaited)
+
+    async def _commit_at(self, position: Lsn, committed_us: int, *, awaited: bool) -> None:
         if len(self._dropped) >= _MANY_DROPPED:
             await self._forget_visible()
         await self._connection.execute(
             "UPDATE alih.stream SET position = %s, dropped = %s, ordinal = ordinal + 1, committed_at = %s,"
             " applied_at = clock_timestamp() WHERE direction = %s",
-            (str(self._position), list(self._dropped), batch.committed_at, self._direction.value),
+            (
+                str(position),
+                list(self._dropped),
+                _YEAR_2000 + timedelta(microseconds=committed_us),
+                self._direction.value,
+            ),
         )
-        if batch.awaited:
+        if awaited:
             await self._connection.execute("SELECT pg_notify(%s, '')", (positions.CHANNEL,))
         reached(Point.BATCH_WRITTEN)
         await self._connection.commit()
+        self._opened = False
         reached(Point.BATCH_COMMITTED)
 
     async def _forget_visible(self) -> None:
@@ -280,48 +381,12 @@ class Follower:
 
     # --- parts ----------------------------------------------------------------------------------------------
 
-    @property
-    def _reached(self) -> Lsn:
-        """Where in the log the changes at hand end: the commit of the transaction that is being read, if any."""
-        return self._transaction.begin.commit_lsn if self._transaction else self._position
-
-    def _open_transaction(self) -> "_Transaction":
-        if self._transaction is None:
+    def _open_transaction(self) -> Transaction:
+        if self._folding.transaction is None:
             raise Corrupt(
                 "the log holds a change outside a transaction", remedy="report this with the server's version"
             )
-        return self._transaction
-
-    async def _known(self, relation: Relation) -> "_Table":
-        """The server describes a table before its first change, and anew after each ALTER TABLE. The log has only the
-        columns that cross, so a new one is seen in the catalog alone."""
-        at = (relation.schema, relation.name)
-        projection = self._by_table.get(at)
-        expected = [(c.name, self._types[c.type]) for c in projection.read_columns] if projection else []
-        offered = list(zip(relation.columns, relation.types, strict=True))
-        if projection is None or offered != expected or (await self._columns_now()).get(at) != self._columns.get(at):
-            raise NeedsOperator(
-                f"table {relation.schema}.{relation.name} of the {self._direction.reads} no longer has the columns that"
-                " the contract was compiled for",
-                remedy="undo the change of the table, or adapt the contract, alih clean, and start the copy anew",
-            )
-        places = tuple(i for i, c in enumerate(projection.read_columns) if c.key)
-        return _Table(projection.entity, places)
-
-    async def _columns_now(self) -> Columns:
-        """The tables' columns, once the transaction at hand is visible: its commit can be streamed before."""
-        tables = {"schemas": [schema for schema, _ in self._by_table], "names": [name for _, name in self._by_table]}
-        while True:
-            found = await (await self._reads.execute(query("columns"), tables)).fetchall()
-            if self._transaction is None or all(Snapshot.parse(s).sees(self._transaction.begin.xid) for *_, s in found):
-                return {(schema, name): names for schema, name, names, _ in found}
-            await asyncio.sleep(_ASK_AGAIN_S)
-
-    async def _type_ids(self) -> Mapping[str, int]:
-        """The ids of the read columns' types; all are built in, so the same on every server."""
-        names = sorted({c.type for p in self._by_table.values() for c in p.read_columns})
-        cursor = await self._connection.execute("SELECT t, t::regtype::oid::bigint FROM unnest(%s::text[]) t", (names,))
-        return dict(await cursor.fetchall())
+        return self._folding.transaction
 
     async def _one(self, statement: str) -> tuple[Any, ...]:
         cursor = await self._connection.execute(statement, (self._direction.value,))
@@ -333,42 +398,32 @@ class Follower:
         return row
 
 
-class _Table:
-    """A relation of the log as the contract knows it."""
-
-    __slots__ = ("entity", "key_places")
-
-    def __init__(self, entity: str, key_places: tuple[int, ...]) -> None:
-        self.entity = entity
-        self.key_places = key_places
+def _first(stops: BaseExceptionGroup[AlihError]) -> AlihError:
+    """Why a stream stopped; what failed beside it failed for that."""
+    stop = stops.exceptions[0]
+    return _first(stop) if isinstance(stop, BaseExceptionGroup) else stop
 
 
-class _Transaction:
-    """The transaction of the log that is being read."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is handed over to be written. `ends`: with the end of a transaction, so that it can be committed."""
 
-    __slots__ = ("begin", "own")
+    ahead: Ahead
+    reached: Lsn
+    ends: bool
+    committed_us: int
 
-    def __init__(self, begin: Begin) -> None:
-        self.begin = begin
-        self.own = False
 
-
+@dataclass(slots=True)
 class _Batch:
-    """What one transaction of the writing side will hold."""
+    """What one transaction of the writing side will hold, where changes are looked at one by one."""
 
-    __slots__ = ("awaited", "committed_us", "segment", "spooled")
-
-    def __init__(self) -> None:
-        self.segment = Segment(sent_row)
-        self.spooled: list[tuple[int, int, bytes]] = []
-        self.awaited = False
-        self.committed_us = 0
+    segment: Segment
+    committed_us: int
+    spooled: list[tuple[int, int, bytes]] = field(default_factory=list)
+    awaited: bool = False
 
     @property
     def size(self) -> int:
         """Changes in hand that are not written yet."""
         return len(self.segment) + len(self.spooled)
-
-    @property
-    def committed_at(self) -> datetime:
-        return _YEAR_2000 + timedelta(microseconds=self.committed_us)

@@ -38,8 +38,9 @@ class StreamName:
         return f"alih_{self.migration.replace('-', '_')}_{self.direction}"
 
 
-async def install_schema(connection: Connection, migration: str, side: Side) -> None:
-    """alih's own tables in this database. Raises Refused if another migration lives here."""
+async def install_schema(connection: Connection, migration: str, side: Side, contract: str | None = None) -> None:
+    """alih's own tables in this database; in the target with the contract's text. Raises Refused if another migration
+    lives here."""
     await connection.execute(query("schema"))
     await connection.execute(
         "INSERT INTO alih.migration (name, side) VALUES (%s, %s) ON CONFLICT DO NOTHING", (migration, side.value)
@@ -51,6 +52,23 @@ async def install_schema(connection: Connection, migration: str, side: Side) -> 
             f"this database is the {found and found[1]} of the migration {found and found[0]!r}",
             remedy="finish that one, or remove its traces with alih clean, first",
         )
+    if contract is not None:
+        await connection.execute("UPDATE alih.migration SET contract = %s", (contract,))
+
+
+async def installed_contract(connection: Connection) -> str:
+    """The contract's text, from the target. Raises NeedsOperator if no migration is installed there."""
+    try:
+        cursor = await connection.execute("SELECT contract FROM alih.migration WHERE side = 'target'")
+    except errors.UndefinedTable:
+        found = None
+    else:
+        found = await cursor.fetchone()
+    if found is None or found[0] is None:
+        raise NeedsOperator(
+            "no migration is installed in this target", remedy="start alih run or alih serve first, then the worker"
+        )
+    return str(found[0])
 
 
 async def publish(connection: Connection, name: StreamName, projections: Sequence[Projection]) -> None:
@@ -67,7 +85,8 @@ async def publish(connection: Connection, name: StreamName, projections: Sequenc
 
 
 def publication(name: StreamName, projections: Sequence[Projection]) -> sql.Composed:
-    """The statement that makes the publication: each table with its crossing columns only."""
+    """The statement that makes the publication: each table with its crossing columns only, a partitioned one as the
+    one table that it is to the contract."""
     tables = [
         sql.SQL("{} ({})").format(
             sql.Identifier(p.reads.schema, p.reads.name),
@@ -75,7 +94,9 @@ def publication(name: StreamName, projections: Sequence[Projection]) -> sql.Comp
         )
         for p in projections
     ]
-    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(str(name)), sql.SQL(", ").join(tables))
+    return sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
+        sql.Identifier(str(name)), sql.SQL(", ").join(tables)
+    )
 
 
 async def open_stream(

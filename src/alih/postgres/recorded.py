@@ -99,7 +99,7 @@ class Recorded:
 
     def _value(self, back: Assignment) -> sql.Composable:
         own = sql.SQL("r.{}").format(sql.Identifier(back.column))
-        return own if self.side is Side.SOURCE else trusted(back.sql)
+        return own if self.side is Side.SOURCE else trusted(back.sent)
 
     def _among(self, orders: Sequence[str]) -> sql.Composed:
         """Whether the row's order is one of these: by its own column where the expression is only that column as

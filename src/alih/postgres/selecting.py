@@ -40,7 +40,7 @@ async def selection(reads: Connection, projection: Projection, chunk: Chunk, ord
     if projection.reads_ours:
         rows.append(sql.SQL("({})").format(trusted(projection.reads_ours)))
     return sql.SQL("COPY (SELECT {} FROM {} r WHERE {}) TO STDOUT (FORMAT binary)").format(
-        sql.SQL(", ").join(trusted(a.sql) for a in projection.assignments),
+        sql.SQL(", ").join(trusted(a.sent) for a in projection.assignments),
         sql.Identifier(projection.reads.schema, projection.reads.name),
         sql.SQL(" AND ").join(rows) if rows else sql.SQL("true"),
     )

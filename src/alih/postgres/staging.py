@@ -111,6 +111,6 @@ def pattern(columns: Sequence[ReadColumn]) -> re.Pattern[bytes]:
     short = b"|".join(re.escape(bytes([length])) + b".{%d}" % length for length in range(_SHORT))
     any_width = b"b(\0\0\0(?:%s))|n" % short
     cells = [
-        b"b(\0\0\0%s.{%d})|n" % (re.escape(bytes([w])), w) if (w := WIDTHS.get(c.type)) else any_width for c in columns
+        b"b(\0\0\0%s.{%d})|n" % (re.escape(bytes([w])), w) if (w := WIDTHS.get(c.wire)) else any_width for c in columns
     ]
     return re.compile(b".{%d}" % (TUPLE_AT + 2) + b"".join(b"(?:%s)" % cell for cell in cells), re.DOTALL)

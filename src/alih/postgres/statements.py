@@ -52,8 +52,8 @@ class Statements:
         )
 
     def _shape(self) -> list[tuple[str, str]]:
-        olds = [(f"_old_{c.name}", _UNSIZED.get(c.type, c.type)) for c in self.projection.read_key]
-        row = [(c.name, _UNSIZED.get(c.type, c.type)) for c in self.projection.read_columns]
+        olds = [(f"_old_{c.name}", _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_key]
+        row = [(c.name, _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_columns]
         return [("_mask", "text"), *olds, ("_xid", "bigint"), *row]
 
     @cached_property

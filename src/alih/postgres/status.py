@@ -23,7 +23,9 @@ async def stream(reads: Connection, writes: Connection, direction: Direction) ->
     (slot,) = await _rows(reads, "status_slot", slot=status.pop("slot")) or [{"lag_bytes": None, "followed": False}]
     chunks = await _rows(writes, "status_chunks", direction=direction.value)
     verdict = await _rows(writes, "status_verdict", direction=direction.value)
-    return status | slot | {"chunks": chunks, "verdict": verdict[0] if verdict else None}
+    copy = await _rows(writes, "status_copy", direction=direction.value)
+    done = {"copy": copy[0]} if copy else {}
+    return status | slot | done | {"chunks": chunks, "verdict": verdict[0] if verdict else None}
 
 
 async def _rows(connection: Connection, name: str, **parameters: str) -> list[DictRow]:

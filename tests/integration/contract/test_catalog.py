@@ -2,7 +2,7 @@
 
 import pytest
 
-from alih.model.catalog import ColumnInfo, ForeignKey, ReplicaIdentity, TableKind, TypeKind
+from alih.model.catalog import ColumnInfo, ForeignKey, ReplicaIdentity, TableKind, TypeInfo, TypeKind
 from alih.model.contract import Table
 from alih.postgres import catalog
 from tests.integration.contract.two_shops import connected, rows
@@ -12,7 +12,8 @@ pytestmark = pytest.mark.anyio
 
 TABLES = """
     CREATE TYPE mood AS ENUM ('sad');
-    CREATE DOMAIN rupiah AS bigint;
+    CREATE DOMAIN rupiah AS bigint; CREATE DOMAIN rasa AS mood;
+    CREATE TYPE "Pair" AS (a varchar(3), b mood[]); CREATE TYPE span AS RANGE (SUBTYPE = float8);
     CREATE TABLE parent (a integer NOT NULL, b integer NOT NULL, PRIMARY KEY (b, a));
     CREATE TABLE child (
         id bigint GENERATED ALWAYS AS IDENTITY, label varchar(20) DEFAULT 'x' NOT NULL, code char(3), moods mood[],
@@ -24,11 +25,17 @@ TABLES = """
     ALTER TABLE child REPLICA IDENTITY USING INDEX by_id;
     CREATE TABLE sliced (a integer) PARTITION BY LIST (a);
     CREATE TABLE slice PARTITION OF sliced FOR VALUES IN (1);
+    CREATE TABLE sore_slice PARTITION OF sliced FOR VALUES IN (2);
+    ALTER TABLE sore_slice REPLICA IDENTITY FULL;
+    CREATE TABLE elder (a integer); CREATE TABLE heir () INHERITS (elder);
     CREATE VIEW seen AS SELECT 1 AS one;
     CREATE SCHEMA alih; CREATE TABLE alih.link (a integer);
     CREATE SCHEMA other; CREATE TABLE other.thing (a integer);
     CREATE ROLE stranger LOGIN;
 """
+
+
+NAMES = ("child", "elder", "heir", "parent", "seen", "slice", "sliced", "sore_slice")
 
 
 async def test_a_strangers_view_of_the_schema(databases: Databases) -> None:
@@ -40,10 +47,10 @@ async def test_a_strangers_view_of_the_schema(databases: Databases) -> None:
         assert await rows(stranger, "SHOW search_path") == [('"$user", public',)]
     assert found.server_version == int(version)
     assert found.system_identifier.isdecimal()
-    assert [str(t) for t in found.tables] == [f"public.{n}" for n in ("child", "parent", "seen", "slice", "sliced")]
+    assert [str(t) for t in found.tables] == [f"public.{n}" for n in NAMES]
     child = found.tables[Table("public", "child")]
     assert child.columns == (
-        ColumnInfo(name="id", type="bigint", full_type="bigint", not_null=True, identity=True),
+        ColumnInfo(name="id", type="bigint", full_type="bigint", not_null=True, identity=True, always=True),
         ColumnInfo(
             name="label",
             type="character varying",
@@ -70,7 +77,22 @@ async def test_a_strangers_view_of_the_schema(databases: Databases) -> None:
     )
     parent = found.tables[Table("public", "parent")]
     assert (parent.primary_key, parent.identity_columns, parent.inherits) == (("b", "a"), ("b", "a"), False)
-    kinds = {t.table.name: (t.kind, t.inherits) for t in found.tables.values()}
-    assert kinds["sliced"] == (TableKind.PARTITIONED, True)
-    assert kinds["slice"] == (TableKind.TABLE, True)
-    assert kinds["seen"] == (TableKind.VIEW, False)
+    kinds = {t.table.name: (t.kind, t.partition, t.inherits) for t in found.tables.values()}
+    assert kinds["sliced"] == (TableKind.PARTITIONED, False, False)
+    assert kinds["slice"] == (TableKind.TABLE, True, False)
+    assert kinds["seen"] == (TableKind.VIEW, False, False)
+    assert kinds["heir"] == kinds["elder"] == (TableKind.TABLE, False, True)
+    assert found.tables[Table("public", "sliced")].odd_partitions == ("public.sore_slice",)
+    assert [t for t in found.types.values() if t.name.startswith("public.")] == [
+        TypeInfo(
+            name='public."Pair"',
+            kind=TypeKind.COMPOSITE,
+            made_of=("a character varying(3)", "b public.mood[]"),
+            parts=("character varying", "public.mood[]"),
+        ),
+        TypeInfo(name="public.mood", kind=TypeKind.ENUM, made_of=("sad",)),
+        TypeInfo(name="public.rasa", kind=TypeKind.DOMAIN, made_of=("public.mood",) * 2, parts=("public.mood",)),
+        TypeInfo(name="public.rupiah", kind=TypeKind.DOMAIN, made_of=("bigint", "bigint"), parts=("bigint",)),
+        TypeInfo(name="public.span", kind=TypeKind.RANGE, made_of=("double precision",), parts=("double precision",)),
+        TypeInfo(name="public.span_multirange", kind=TypeKind.MULTIRANGE, parts=("public.span",)),
+    ]

@@ -73,6 +73,7 @@ async def test_exact_statements_for_the_source(databases: Databases, tmp_path: P
         tables = f'"public"."shops" ("shop_id", "name"), "public"."orders" ({orders}), "public"."order_lines"'
         assert found[-1] == (
             f'CREATE PUBLICATION "alih_two_shops_forward" FOR TABLE {tables} ("order_id", "line_no", "quantity")'
+            " WITH (publish_via_partition_root = true)"
         )
         assert "internal_note" not in "".join(found)
 

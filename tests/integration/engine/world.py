@@ -64,14 +64,19 @@ class World:
 
 @asynccontextmanager
 async def equal_tables(
-    databases: Databases, directory: Path, tables: LiteralString, tenants: Mapping[str, str] | None = None
+    databases: Databases,
+    directory: Path,
+    tables: LiteralString,
+    tenants: Mapping[str, str] | None = None,
+    others: LiteralString | None = None,
 ) -> AsyncIterator[World]:
-    """The same tables on both sides, a drafted contract for them, alih's own tables, and an opened forward stream.
+    """The same tables on both sides (`others`: the target's, if it makes them otherwise), a drafted contract for them,
+    alih's own tables, and an opened forward stream.
 
     `tenants` are the entities that belong to tenants, by the column that says to which; the tenants' own is first."""
     async with connected(databases.source) as source, connected(databases.target) as target:
         await source.execute(tables)
-        await target.execute(tables)
+        await target.execute(others or tables)
         here, there = await catalog.read(source), await catalog.read(target)
         text = contracts.draft(NAME, here, there)
         for entity, column in (tenants or {}).items():

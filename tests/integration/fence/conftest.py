@@ -15,7 +15,7 @@ from tests.support.fenced_shop import FencedShop, fenced_shop
 def pair(source_cluster: Cluster, target_cluster: Cluster) -> Iterator[Databases]:
     """One pair of databases for all these tests: making one costs a second."""
     with fresh_database(source_cluster) as source, fresh_database(target_cluster) as target:
-        yield Databases(source=source, target=target, control="")
+        yield Databases(source=source, target=target, made_control=str)
 
 
 @pytest.fixture(autouse=True)

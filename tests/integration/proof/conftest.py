@@ -16,7 +16,7 @@ def shop_databases(source_cluster: Cluster, target_cluster: Cluster, control_clu
         fresh_database(target_cluster) as target,
         fresh_database(control_cluster) as control,
     ):
-        yield Databases(source=source, target=target, control=control)
+        yield Databases(source=source, target=target, made_control=lambda: control)
 
 
 @pytest.fixture(scope="module")

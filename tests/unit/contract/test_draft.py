@@ -58,13 +58,13 @@ def test_odd_names_come_out_quoted_and_are_read_again(tmp_path: Path) -> None:
 
 
 REASONS = [
-    (replace(SHOPS, kind=TableKind.PARTITIONED), '"partitioned tables are not offered yet"  # decide:'),
-    (replace(SHOPS, inherits=True), '"inheritance and partitions are not offered yet"  # decide:'),
+    (replace(SHOPS, kind=TableKind.FOREIGN), '"its rows are in another server"  # decide:'),
+    (replace(SHOPS, inherits=True), '"inheritance is not offered yet"  # decide:'),
     (replace(SHOPS, primary_key=("name",)), '"the two tables have no key in common"  # decide:'),
 ]
 
 
-@pytest.mark.parametrize(("source", "reason"), REASONS, ids=["partitioned", "inherits", "no key in common"])
+@pytest.mark.parametrize(("source", "reason"), REASONS, ids=["foreign", "inherits", "no key in common"])
 def test_what_cannot_move_stays_with_its_reason(source: TableInfo, reason: str) -> None:
     assert draft("x", catalog(source), catalog(SHOPS)).endswith(f"tables_not_moved:\n  shops: {reason}\n")
 

@@ -9,6 +9,7 @@ SELECT n.nspname AS schema,
        CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS "default",
        a.attgenerated <> '' AS generated,
        a.attidentity <> '' AS identity,
+       a.attidentity = 'a' AS always,
        coalesce(e.typtype, t.typtype)::text AS kind,
        e.oid IS NOT NULL AS "array"
   FROM pg_attribute a

@@ -3,9 +3,11 @@
 -- publication whose name begins with alih_; `alih clean` removes all of it.
 CREATE SCHEMA IF NOT EXISTS alih;
 
--- Which migration lives here. One row: two migrations in one database would share the fence.
+-- Which migration lives here. One row: two migrations in one database would share the fence. contract: its text, in the
+-- target, for workers that know nothing but two DSNs.
 CREATE TABLE IF NOT EXISTS alih.migration (
     name text PRIMARY KEY,
+    contract text,
     side text NOT NULL CHECK (side IN ('source', 'target')),
     one boolean NOT NULL DEFAULT true UNIQUE CHECK (one)
 );
