@@ -200,6 +200,8 @@ class Conductor:
                 f"the shared rows are moved after all tenants, and {len(staying)} are still at the source",
                 remedy="cut over the other cohorts first; a tenant in none needs one in the contract",
             )
+        for engine in self.engines.values():  # the way there, and the way back, which nothing else has tried yet
+            await engine.prove()
 
     async def _cut_over(self, tenants: Sequence[str]) -> list[Outcome]:
         engine = self.engines[Direction.FORWARD]

@@ -161,7 +161,7 @@ async def _unexplained(migration: Migration) -> Collection[str]:
 
 
 async def _barrier(migration: Migration, control: Control, stack: AsyncExitStack) -> ReadBarrier:
-    target = await stack.enter_async_context(await migration.connect(Side.TARGET))
+    target = await stack.enter_async_context(Line(migration.dsns["target"], "the target database"))
     reverse = await stack.enter_async_context(migration.engine(Direction.REVERSE).applied())
     return ReadBarrier(control, target, reverse)
 

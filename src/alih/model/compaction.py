@@ -64,6 +64,10 @@ class Segment:
     def __len__(self) -> int:
         return sum(map(len, self._rows.values()))
 
+    @property
+    def entities(self) -> Iterable[str]:
+        return self._rows.keys()
+
     def of(self, entity: str) -> Iterable[RowChange]:
         return [self.read(folded) for folded in self.folded(entity).values()]
 

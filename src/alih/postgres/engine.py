@@ -5,19 +5,21 @@ Each part opens connections of its own, so that they can run in different proces
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from alih.errors import AlihError
 from alih.model.contract import CopyLimits, Scope
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
-from alih.postgres import positions
+from alih.model.stream import Identity
+from alih.postgres import canary, positions
 from alih.postgres.copying import Desk
 from alih.postgres.failures import named
-from alih.postgres.follower import Follower
 from alih.postgres.installation import StreamName, open_stream, publish
-from alih.postgres.log import log_stream
+from alih.postgres.life import FollowerLife
+from alih.postgres.line import Line
+from alih.postgres.log import LogStream, log_stream
 from alih.postgres.positions import Applied
 from alih.postgres.session import Connection, connect
 from alih.postgres.throttle import Pace, Throttle
@@ -44,19 +46,27 @@ class Engine:
 
     async def open(self) -> None:
         """Publication, slot, stream and chunks; safe to repeat."""
-        async with self._both() as (reads, writes), log_stream(self._dsn(self.direction.reads)) as (_, identity):
+        async with self._both() as (reads, writes), self._log() as (_, identity):
             await publish(reads, self.name, self._streamed)
+            if self._comes_back:
+                await canary.offer(reads, self.name)
             copied = self._streamed if self.direction is Direction.FORWARD else []
             await open_stream(reads, writes, self.name, identity, copied)
 
     async def follow(self) -> None:
-        """Apply this direction's log until cancelled."""
-        async with AsyncExitStack() as stack:
-            writes = await stack.enter_async_context(await self.connect(self.direction.writes, autocommit=False))
-            reads = await stack.enter_async_context(await self.connect(self.direction.reads))
-            log, identity = await stack.enter_async_context(log_stream(self._dsn(self.direction.reads)))
-            follower = Follower(self.direction, self._streamed, writes, reads)
-            await follower.follow(log, identity, str(self.name), str(self.name))
+        """Apply this direction's log until cancelled; a connection that is lost is made anew."""
+        projections: Sequence[Projection] = self._streamed
+        publications: Sequence[str] = (str(self.name),)
+        if self._comes_back:
+            projections, publications = [*projections, canary.projection(self.direction)], self.name.publications
+        reads, writes = self._dsn(self.direction.reads), self._dsn(self.direction.writes)
+        await FollowerLife(self.name, publications, projections, reads, writes).follow()
+
+    async def prove(self) -> None:
+        """Prove with a canary row that this direction's stream, which has to be followed, carries rows."""
+        with named(f"the {self.direction} stream"):
+            async with self._both() as (reads, writes), self.applied() as applied:
+                await canary.prove(reads, writes, applied, self.direction)
 
     async def copy(self, workers: int | None = None) -> int:
         """Copy every chunk that is not done, as many at a time as the contract says; returns how many were copied here.
@@ -100,8 +110,8 @@ class Engine:
 
     @asynccontextmanager
     async def applied(self) -> AsyncIterator[Applied]:
-        async with await self.connect(self.direction.writes) as writes:
-            yield Applied(writes, self.direction)
+        async with Line(self._dsn(self.direction.writes), f"the {self.direction.writes} database") as line:
+            yield Applied(line, self.direction)
 
     async def connect(self, side: Side, *, autocommit: bool = True) -> Connection:
         return await connect(self._dsn(side), f"the {side} database", autocommit=autocommit)
@@ -113,6 +123,14 @@ class Engine:
             await self.connect(self.direction.writes) as writes,
         ):
             yield reads, writes
+
+    @property
+    def _comes_back(self) -> bool:
+        """Whether there are tenants, so that something flips: then alih's own tables are on both sides."""
+        return any(p.scope is Scope.TENANT for p in self.projections)
+
+    def _log(self) -> AbstractAsyncContextManager[tuple[LogStream, Identity]]:
+        return log_stream(self._dsn(self.direction.reads), self.direction)
 
     def _dsn(self, side: Side) -> str:
         return self.source if side is Side.SOURCE else self.target

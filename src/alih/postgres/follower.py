@@ -38,11 +38,13 @@ from alih.model.chunk import Snapshot
 from alih.model.compaction import Segment, moved, moves_key
 from alih.model.projection import Direction, Projection
 from alih.model.stitching import EntityChunks, Forget, Keep, Part, Reread, Write, one_row, route
+from alih.model.stream import Identity, Stored, StreamState
 from alih.model.turn import Turn
-from alih.postgres import chunks, positions
+from alih.postgres import chunks, condition, positions
+from alih.postgres.condition import Halt
 from alih.postgres.failures import named
 from alih.postgres.folding import Ahead, Folding, Table, Transaction
-from alih.postgres.log import Identity, LogStream
+from alih.postgres.log import LogStream
 from alih.postgres.pgoutput import decode, sent_row
 from alih.postgres.relations import Relations
 from alih.postgres.segments import SegmentWriter
@@ -51,6 +53,7 @@ Connection = AsyncConnection[tuple[Any, ...]]
 
 _MANY_DROPPED = 1_000  # transactions remembered until seen visible, before somebody looks
 _BATCH = 20_000  # changes; a larger transaction is written in parts, committed once
+_LET_GO = 16 << 20  # log without rows for us that is let go of at once: a segment, which is what a server removes
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -70,6 +73,7 @@ class Follower:
         self._chunks: Mapping[str, EntityChunks] = {}
         self._chunk_version: int | None = None
         self._plain = False  # every change is to be applied
+        self._stored = Lsn(0)
         self._dropped: set[int] = set()
         self._folding = Folding(Lsn(0))
         self._opened = False  # the transaction of the writing side has begun
@@ -78,15 +82,15 @@ class Follower:
         self._written: asyncio.Task[None] | None = None
         self._refused: Ahead | None = None
 
-    async def follow(self, log: LogStream, identity: Identity, slot: str, publication: str) -> None:
+    async def follow(self, log: LogStream, identity: Identity, slot: str, publications: Sequence[str]) -> None:
         """Run until cancelled. Raises Retryable when a connection is lost, another AlihError for what a person has
-        to see; then the reason is also stored."""
+        to see; then state and reason are also stored."""
         stop: AlihError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 with self._named():
-                    await self._resume(identity)
-                    await log.start(slot, publication, self._folding.position)
+                    await self._resume(identity, slot, publications[0])
+                    await log.start(slot, publications, self._folding.position)
                     while True:
                         await self._follow_once(log, tasks)
         except* AlihError as stops:
@@ -113,21 +117,41 @@ class Follower:
         if self._written is None or self._written.done():
             await self._idle()
             await self._commit()
-            log.confirm(self._folding.position if received.messages else received.end)
+            if not received.messages:
+                # no transaction is open: all before is applied
+                self._folding.position = max(self._folding.position, received.end)
+            await self._confirm(log)
             reached(Point.BATCH_CONFIRMED)
 
-    async def _resume(self, identity: Identity) -> None:
+    async def _confirm(self, log: LogStream) -> None:
+        """Confirm what is stored, and never more: a slot that has confirmed more is then known not to be ours.
+
+        Log without rows for us is stored when there is much of it, or when a server asks: one that shuts down waits
+        for our word. At each keepalive would not do: what is stored here is log to the other stream, which would
+        store that it has passed it, and so on for ever.
+        """
+        position = self._folding.position
+        if position > self._stored and (log.asked or position - self._stored >= _LET_GO):
+            await self._connection.execute(
+                "UPDATE alih.stream SET position = %s WHERE direction = %s", (str(position), self._direction.value)
+            )
+            await self._connection.commit()
+            self._stored = position
+        log.confirm(self._stored, position)
+
+    async def _resume(self, identity: Identity, slot: str, publication: str) -> None:
         row = await self._one(
-            "UPDATE alih.stream SET stopped = NULL WHERE direction = %s"
-            " RETURNING position::text, dropped, system_id, timeline"
+            "SELECT position::text, dropped, system_id, timeline, publication::bigint FROM alih.stream"
+            " WHERE direction = %s"
+        )
+        self._stored, self._dropped = Lsn.parse(row[0]), set(row[1])
+        self._folding = Folding(self._stored)
+        stored = Stored(Identity(row[2], row[3]), self._stored, row[4])
+        await condition.check(self._reads, self._direction, slot, publication, stored, identity)
+        await self._connection.execute(
+            "UPDATE alih.stream SET stopped = NULL, state = 'following' WHERE direction = %s", (self._direction.value,)
         )
         await self._connection.commit()
-        if (identity.system_id, identity.timeline) != (row[2], row[3]):
-            raise NeedsOperator(
-                f"the {self._direction.reads} is another server, or was promoted, since its position was stored",
-                remedy="its slot may lack changes: alih clean, then start the copy anew",
-            )
-        self._folding, self._dropped = Folding(Lsn.parse(row[0])), set(row[1])
         await self._connection.execute("SET session_replication_role = replica")
         await self._writer.prepare()
         await self._hold_chunks()
@@ -160,7 +184,7 @@ class Follower:
         if part.ahead.first is not None or self._opened:
             self._written = tasks.create_task(self._write_out(part, log))
         elif part.ends:
-            log.confirm(part.reached)
+            await self._confirm(log)
 
     async def _write_out(self, part: "_Part", log: LogStream) -> None:
         with self._named():
@@ -171,7 +195,7 @@ class Follower:
                 await self._write(part.ahead.segment, part.reached)
                 if part.ends:
                     await self._commit_at(part.reached, part.committed_us, awaited=False)
-                    log.confirm(part.reached)
+                    log.confirm(self._stored, part.reached)
                     reached(Point.BATCH_CONFIRMED)
         log.wake()
 
@@ -358,7 +382,7 @@ class Follower:
             await self._connection.execute("SELECT pg_notify(%s, '')", (positions.CHANNEL,))
         reached(Point.BATCH_WRITTEN)
         await self._connection.commit()
-        self._opened = False
+        self._opened, self._stored = False, position
         reached(Point.BATCH_COMMITTED)
 
     async def _forget_visible(self) -> None:
@@ -371,10 +395,12 @@ class Follower:
 
     async def _note_stop(self, stop: AlihError) -> None:
         """Store the reason, as far as the database still answers; the caller raises it in any case."""
+        state = stop.state if isinstance(stop, Halt) else StreamState.STOPPED
         with suppress(psycopg.OperationalError):
             await self._connection.rollback()
             await self._connection.execute(
-                "UPDATE alih.stream SET stopped = %s WHERE direction = %s", (str(stop), self._direction.value)
+                "UPDATE alih.stream SET stopped = %s, state = %s WHERE direction = %s",
+                (str(stop), state.value, self._direction.value),
             )
             await self._connection.execute("SELECT pg_notify(%s, '')", (positions.CHANNEL,))
             await self._connection.commit()

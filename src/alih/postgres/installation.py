@@ -13,11 +13,12 @@ from typing import Any
 
 from psycopg import AsyncConnection, errors, sql
 
-from alih.errors import NeedsOperator, Refused
+from alih.errors import NeedsOperator, Refused, Retryable
+from alih.faults import Point, reached
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
+from alih.model.stream import Identity
 from alih.postgres import chunks
-from alih.postgres.log import Identity
 from alih.postgres.planning import plan
 from alih.postgres.session import only_row
 from alih.postgres.sql import query
@@ -25,6 +26,7 @@ from alih.postgres.sql import query
 Connection = AsyncConnection[tuple[Any, ...]]
 
 _ASK_SLOT, _ASK_SLOT_S = 50, 0.1
+_SLOT_WITHIN = "120s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ class StreamName:
 
     def __str__(self) -> str:
         return f"alih_{self.migration.replace('-', '_')}_{self.direction}"
+
+    @property
+    def publications(self) -> tuple[str, str]:
+        """The shop's tables, which may be their owner's to offer, and alih's own."""
+        return (str(self), f"{self}_canary")
 
 
 async def install_schema(connection: Connection, migration: str, side: Side, contract: str | None = None) -> None:
@@ -109,10 +116,13 @@ async def open_stream(
         "UPDATE alih.stream SET stopped = NULL WHERE direction = %s RETURNING slot", (name.direction.value,)
     )
     if await cursor.fetchone() is None:
+        publication = await _publication_id(reads, name)
         position = await _make_slot(reads, str(name))
+        reached(Point.SLOT_MADE)
         await writes.execute(
-            "INSERT INTO alih.stream (direction, slot, system_id, timeline, position) VALUES (%s, %s, %s, %s, %s)",
-            (name.direction.value, str(name), identity.system_id, identity.timeline, position),
+            "INSERT INTO alih.stream (direction, slot, system_id, timeline, publication, position)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            (name.direction.value, str(name), identity.system_id, identity.timeline, publication, position),
         )
     async with writes.transaction():
         await chunks.hold_stream(writes, name.direction)
@@ -120,15 +130,30 @@ async def open_stream(
         await chunks.add(writes, name.direction, [await plan(reads, p) for p in copied if p.entity not in known])
 
 
+async def _publication_id(reads: Connection, name: StreamName) -> int:
+    cursor = await reads.execute("SELECT oid::bigint FROM pg_publication WHERE pubname = %s", (str(name),))
+    (oid,) = await only_row(cursor)
+    return int(oid)
+
+
 async def _make_slot(reads: Connection, slot: str) -> str:
-    """A slot that nobody has streamed from yet; one left by a run that died before storing it is made anew."""
+    """A slot that nobody has streamed from yet; one left by a run that died before storing it is made anew. Raises
+    Retryable if the transactions that are open now do not end: a slot begins behind the last of them."""
     await _drop_slot(reads, slot)
+    await reads.execute("SELECT set_config('statement_timeout', %s, false)", (_SLOT_WITHIN,))
     try:
         cursor = await reads.execute(
             "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,)
         )
-    except errors.ObjectInUse:
+    except errors.ConfigurationLimitExceeded:
         raise NeedsOperator("no replication slot is free", remedy="raise max_replication_slots") from None
+    except errors.QueryCanceled:
+        raise Retryable(
+            f"slot {slot} could not be made within {_SLOT_WITHIN}: it waits for a transaction that does not end",
+            remedy="alih check lists transactions that are open for long; end them, then run again",
+        ) from None
+    finally:
+        await reads.execute("RESET statement_timeout")
     (position,) = await only_row(cursor)
     return str(position)
 
@@ -154,11 +179,12 @@ async def remove(connection: Connection, migration: str) -> list[str]:
     for direction in Direction:
         name = StreamName(migration, direction)
         await _drop_slot(connection, str(name))
-        drop = sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(str(name)))
-        try:
-            await connection.execute(drop)
-        except errors.InsufficientPrivilege:
-            left.append(drop.as_string())
+        for publication_name in name.publications:
+            drop = sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(publication_name))
+            try:
+                await connection.execute(drop)
+            except errors.InsufficientPrivilege:
+                left.append(drop.as_string())
     await connection.execute("SET client_min_messages = warning")
     try:
         await connection.execute("DROP SCHEMA IF EXISTS alih CASCADE")

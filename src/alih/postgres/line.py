@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Self
 
 from alih.postgres.failures import named
-from alih.postgres.session import Connection, connect
+from alih.postgres.session import Connection, alive, connect
 
 
 class Line:
     """An async context with one connection, in autocommit, for one user at a time: two transactions on it would become
-    one. What runs into the loss of it raises Retryable; whoever comes next gets a new one."""
+    one. What runs into the loss of it raises Retryable; whoever comes next gets a new one, as does who comes first
+    after it was lost while idle."""
 
     def __init__(self, dsn: str, what: str) -> None:
         self._dsn = dsn
@@ -39,6 +40,6 @@ class Line:
                 yield connection
 
     async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
+        if self._connection is None or not alive(self._connection):
             self._connection = await connect(self._dsn, self._what)
         return self._connection

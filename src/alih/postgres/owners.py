@@ -10,8 +10,8 @@ from alih.errors import Refused, Retryable
 from alih.model.side import Side
 from alih.postgres import positions
 from alih.postgres.control import Control
+from alih.postgres.line import Line
 from alih.postgres.positions import Applied
-from alih.postgres.session import Connection
 
 _FRESH_S = 0.005  # reads that arrive together share one look at the other side
 _WITHIN_S = 2.0
@@ -33,11 +33,11 @@ class ReadBarrier:
 
     While the shared rows are at the source, the source answers, and what moved tenants wrote comes back to it by the
     reverse stream. As long as none has moved, or once the shared rows have, there is nothing to wait for.
-    Raises Retryable when that takes too long.
+    Raises Retryable when that takes too long, or while a database is away.
     """
 
     control: Control
-    target: Connection
+    target: Line
     reverse: Applied
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _fresh_until: float = 0.0
@@ -53,8 +53,7 @@ class ReadBarrier:
             self._fresh_until = looked_at + _FRESH_S
 
     async def _look(self) -> None:
-        try:
-            if await self.control.split():
-                await self.reverse.reached(await positions.cut(self.target), _WITHIN_S)
-        except psycopg.Error as lost:
-            raise Retryable("a database of the read barrier is away", remedy="bring it back") from lost
+        if await self.control.split():
+            async with self.target.connection() as target:
+                cut = await positions.cut(target)
+            await self.reverse.reached(cut, _WITHIN_S)

@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 from alih.errors import NeedsOperator, Retryable
 from alih.model.change import Lsn
 from alih.model.projection import Direction
+from alih.postgres.line import Line
 from alih.postgres.session import only_row
 
 OWN = "alih.own"
@@ -45,15 +46,44 @@ async def cut(connection: Connection) -> Lsn:
 
 
 class Applied:
-    """How far a stream has come, asked on a connection of its own to the writing side's database."""
+    """How far a stream has come, asked on a line of its own to the writing side's database."""
 
-    def __init__(self, connection: Connection, direction: Direction) -> None:
-        self._connection = connection
+    def __init__(self, line: Line, direction: Direction) -> None:
+        self._line = line
         self._direction = direction
 
     async def position(self) -> Lsn:
         """The stored position. Raises NeedsOperator if the stream has stopped by name."""
-        cursor = await self._connection.execute(
+        async with self._line.connection() as connection:
+            return await self._stored(connection)
+
+    async def reached(self, position: Lsn, within_s: float) -> None:
+        """Return when everything up to `position` is applied. Raises Retryable when that takes longer. A connection
+        that is lost meanwhile is made anew."""
+        lost: Retryable | None = None
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    try:
+                        return await self._awaited(position)
+                    except Retryable as loss:
+                        lost = loss
+                        await asyncio.sleep(_LOOK_EVERY_S)
+        except TimeoutError:
+            raise lost or Retryable(
+                f"the {self._direction} stream did not reach {position} within {within_s:g} s",
+                remedy="see alih status for its lag; wait until it is small, then run again",
+            ) from None
+
+    async def _awaited(self, position: Lsn) -> None:
+        async with self._line.connection() as connection:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            while await self._stored(connection) < position:
+                async for _ in connection.notifies(timeout=_LOOK_EVERY_S, stop_after=1):
+                    pass
+
+    async def _stored(self, connection: Connection) -> Lsn:
+        cursor = await connection.execute(
             "SELECT position::text, stopped FROM alih.stream WHERE direction = %s", (self._direction.value,)
         )
         row = await cursor.fetchone()
@@ -62,17 +92,3 @@ class Applied:
         if row[1] is not None:
             raise NeedsOperator(f"the {self._direction} stream stopped: {row[1]}", remedy="mend the cause, run again")
         return Lsn.parse(row[0])
-
-    async def reached(self, position: Lsn, within_s: float) -> None:
-        """Return when everything up to `position` is applied. Raises Retryable when that takes longer."""
-        await self._connection.execute(f"LISTEN {CHANNEL}")
-        try:
-            async with asyncio.timeout(within_s):
-                while await self.position() < position:
-                    async for _ in self._connection.notifies(timeout=_LOOK_EVERY_S, stop_after=1):
-                        pass
-        except TimeoutError:
-            raise Retryable(
-                f"the {self._direction} stream did not reach {position} within {within_s:g} s",
-                remedy="see alih status for its lag; wait until it is small, then run again",
-            ) from None

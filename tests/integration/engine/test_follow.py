@@ -8,7 +8,7 @@ from typing import LiteralString
 
 import pytest
 
-from alih.errors import AlihError, Corrupt, NeedsOperator, Retryable
+from alih.errors import AlihError, Corrupt, NeedsOperator
 from alih.model.finding import Cause
 from alih.model.projection import Direction
 from alih.model.side import SHARED, Side
@@ -349,29 +349,6 @@ async def test_the_log_of_changed_keys(databases: Databases, tmp_path: Path) -> 
         )
 
 
-@pytest.mark.parametrize("kind", ["walsender", "client backend"])
-async def test_a_lost_connection_is_retryable_and_leaves_no_stop(
-    databases: Databases, tmp_path: Path, kind: str
-) -> None:
-    async with equal_tables(databases, tmp_path, ITEMS) as world:
-        await world.engine().copy()
-        async with asyncio.TaskGroup() as tasks:
-            stream = tasks.create_task(end_of(world.engine()))
-            await world.caught_up()
-            async with connected(databases.source if kind == "walsender" else databases.target) as admin:
-                await admin.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = %s"
-                    " AND application_name = 'alih' AND datname = current_database()",
-                    (kind,),
-                )
-            await world.source.execute("INSERT INTO items VALUES (1)")
-            assert isinstance(await stream, Retryable)
-        assert await rows(world.target, "SELECT stopped FROM alih.stream") == [(None,)]
-        async with following(world.engine()):
-            await world.caught_up()
-        assert await world.both(ALL) == [(1, None, None)]
-
-
 async def test_transactions_dropped_before_the_copy_are_forgotten_once_visible(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,10 +377,3 @@ async def test_the_position_is_where_a_new_follower_begins(databases: Databases,
             ((stored,),) = await rows(world.target, "SELECT position::text FROM alih.stream")
             assert type(reached).parse(stored) >= reached
         assert [number for number, *_ in await world.both(ALL)] == [0, 1, 2]
-
-
-async def test_a_position_of_another_server_is_refused(databases: Databases, tmp_path: Path) -> None:
-    async with equal_tables(databases, tmp_path, ITEMS) as world:
-        await world.target.execute("UPDATE alih.stream SET timeline = timeline + 1")
-        with pytest.raises(NeedsOperator, match="the source is another server, or was promoted"):
-            await world.engine().follow()

@@ -14,7 +14,7 @@ from alih.model.stitching import Chunk, EntityChunks, Forget, Keep, Part, Reread
 X = 105
 SAW = Done(Snapshot(200, 200, frozenset()))
 BEFORE = Done(Snapshot(100, 100, frozenset()))
-COLUMNS = (ReadColumn("id", "bigint", True), ReadColumn("body", "text", False))
+COLUMNS = (ReadColumn("id", "bigint", True, wire="bigint"), ReadColumn("body", "text", False, wire="text"))
 
 
 def cell(value: int | str | bytes) -> bytes:
@@ -51,10 +51,10 @@ def test_a_range_has_its_lower_bound_and_not_its_upper(key: int, chunk: int) -> 
 
 def test_a_key_of_several_columns_is_ordered_by_its_beginning() -> None:
     columns = (
-        ReadColumn("line", "character varying", True),
-        ReadColumn("note", "text", False),
-        ReadColumn("shop", "uuid", True),
-        ReadColumn("seq", "numeric", True),
+        ReadColumn("line", "character varying", True, wire="character varying"),
+        ReadColumn("note", "text", False, wire="text"),
+        ReadColumn("shop", "uuid", True, wire="uuid"),
+        ReadColumn("seq", "numeric", True, wire="numeric"),
     )
     low, high = "00000000-0000-4000-8000-000000000001", "f0000000-0000-4000-8000-000000000001"
     bounds: list[list[str] | None] = [None, [low, "b"], [low, "bb"], [high, ""], None]
@@ -136,7 +136,7 @@ def test_a_change_that_keeps_its_key_has_one_part(change: Delete | Insert | Upda
 
 
 def test_a_key_that_the_log_left_out_stands_in_the_old_row() -> None:
-    columns = (ReadColumn("id", "text", True), ReadColumn("n", "integer", False))
+    columns = (ReadColumn("id", "text", True, wire="text"), ReadColumn("n", "integer", False, wire="integer"))
     chunks = EntityChunks(columns, ["id"], [at(1, BEFORE, None, "m"), at(2, NotStarted(), "m", None)])
     change = Update(7, (cell("z"), NULL), (None, cell(1)))
     assert route(chunks, change, X) == (Forget(remember=True),)

@@ -29,14 +29,19 @@ CREATE TABLE IF NOT EXISTS alih.link (
 );
 
 -- A stream that writes into this database, and how far it has come: committed with the rows it wrote.
--- position: the end of the last source transaction applied here. dropped: 32-bit ids of transactions with changes
--- dropped before their chunk began, until they are seen visible (alih.model.chunk). chunk_version grows with each change
--- of a chunk's state. Whoever applies a batch or changes a chunk holds this row: one at a time. paused: no chunk is begun.
+-- system_id, timeline, publication (its oid): what the position belongs to; anything else stops the stream by name.
+-- position: everything before it is applied here, and no more than it was ever confirmed.
+-- dropped: 32-bit ids of transactions with changes dropped before their chunk began, until they are seen visible
+-- (alih.model.chunk). chunk_version grows with each change of a chunk's state. Whoever applies a batch or changes a
+-- chunk holds this row: one at a time. paused: no chunk is begun.
 CREATE TABLE IF NOT EXISTS alih.stream (
     direction text PRIMARY KEY CHECK (direction IN ('forward', 'reverse')),
     slot text NOT NULL,
     system_id text NOT NULL,
     timeline int NOT NULL,
+    publication oid NOT NULL,
+    state text NOT NULL DEFAULT 'following'
+        CHECK (state IN ('following', 'stopped', 'slot lost', 'failed over', 'publication gone')),
     position pg_lsn NOT NULL,
     ordinal bigint NOT NULL DEFAULT 0,
     dropped bigint[] NOT NULL DEFAULT '{}',
@@ -44,7 +49,14 @@ CREATE TABLE IF NOT EXISTS alih.stream (
     paused boolean NOT NULL DEFAULT false,
     committed_at timestamptz,
     applied_at timestamptz,
+    proven_at timestamptz,  -- when a canary row last arrived by it
     stopped text
+);
+
+-- Rows that prove that a stream carries rows (alih.postgres.canary). Empty but for the moment of a proof.
+CREATE TABLE IF NOT EXISTS alih.canary (
+    id uuid PRIMARY KEY,
+    sent_at timestamptz NOT NULL
 );
 
 -- What is copied at a time: the rows whose columns ordered_by lie in [lower, upper), NULL being open; or the one row whose
