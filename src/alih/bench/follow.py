@@ -59,7 +59,9 @@ class _Race:
         async def run(name: str) -> float:
             number = next(turns[name])
             if number not in written:
+                await self.source.execute("SET synchronous_commit = off")
                 await self.source.execute(workloads.statement(kind, self.place.rows, number))
+                await self.source.execute("RESET synchronous_commit")
                 written[number] = await self._mark()
             return await self._seconds(self.followers[name], written[number])
 

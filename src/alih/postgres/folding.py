@@ -16,9 +16,9 @@ from alih.model.projection import ReadColumn
 from alih.postgres.pgoutput import TUPLE_AT, decode, sent_row
 from alih.postgres.staging import WIDTHS, pattern
 
-SOFT_FULL = 20_000
+SOFT_FULL = 5_000
 """Messages after which a batch ends with the transaction at hand."""
-FULL = 40_000
+FULL = 20_000
 """Messages after which a part of a transaction is written before the rest is read."""
 
 _BEGIN = Struct("!QQI")

@@ -40,7 +40,7 @@ from alih.model.projection import Direction, Projection
 from alih.model.stitching import EntityChunks, Forget, Keep, Part, Reread, Write, one_row, route
 from alih.model.stream import Identity, Stored, StreamState
 from alih.model.turn import Turn
-from alih.postgres import chunks, condition, positions
+from alih.postgres import changed, chunks, condition, positions
 from alih.postgres.condition import Halt
 from alih.postgres.failures import named
 from alih.postgres.folding import Ahead, Folding, Table, Transaction
@@ -53,6 +53,7 @@ Connection = AsyncConnection[tuple[Any, ...]]
 
 _MANY_DROPPED = 1_000  # transactions remembered until seen visible, before somebody looks
 _BATCH = 20_000  # changes; a larger transaction is written in parts, committed once
+_MANY_NOTED, _TOO_MANY_NOTED = 20_000, 5_000_000  # changed keys that are tidied up at leisure, or at once
 _LET_GO = 16 << 20  # log without rows for us that is let go of at once: a segment, which is what a server removes
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -75,6 +76,7 @@ class Follower:
         self._plain = False  # every change is to be applied
         self._stored = Lsn(0)
         self._dropped: set[int] = set()
+        self._kept = 0  # changed keys that the log of them had when it was last tidied up
         self._folding = Folding(Lsn(0))
         self._opened = False  # the transaction of the writing side has begun
         self._batch: _Batch | None = None
@@ -122,6 +124,15 @@ class Follower:
                 self._folding.position = max(self._folding.position, received.end)
             await self._confirm(log)
             reached(Point.BATCH_CONFIRMED)
+            if not received.messages:
+                await self._compact(_MANY_NOTED)
+
+    async def _compact(self, at: int) -> None:
+        """Keep the changed log small: when there is nothing else to do, or when it cannot wait any longer."""
+        if self._writer.noted >= max(at, self._kept):
+            self._writer.noted = 0
+            self._kept = await changed.compact(self._connection, self._direction)
+            await self._connection.commit()
 
     async def _confirm(self, log: LogStream) -> None:
         """Confirm what is stored, and never more: a slot that has confirmed more is then known not to be ours.
@@ -384,6 +395,7 @@ class Follower:
         await self._connection.commit()
         self._opened, self._stored = False, position
         reached(Point.BATCH_COMMITTED)
+        await self._compact(_TOO_MANY_NOTED)
 
     async def _forget_visible(self) -> None:
         """What is visible now is visible in every later snapshot, so no copy has to look for it."""

@@ -66,6 +66,8 @@ class SegmentWriter:
         self._staging = {p.entity: Staging(p.read_columns) for p in projections}
         self._tenants = any(p.scope is Scope.TENANT for p in projections)
         self._direction = projections[0].direction
+        self.noted = 0
+        """Keys noted as changed, since whoever looks set it to 0."""
         self._transaction = ""
         self._filled: set[str] = set()  # staging tables that are not empty in this transaction
 
@@ -90,6 +92,7 @@ class SegmentWriter:
                 await self._write(segment, position, aside=True)
 
     async def _write(self, segment: Segment, position: Lsn, *, aside: bool) -> None:
+        self.noted += len(segment)
         judging = await self._look()
         staged = [await self._stage(s, segment) for name, s in self._statements.items() if segment.folded(name)]
         judged = [part for part in staged if judging and part.statements.projection.scope is not Scope.REFERENCE]

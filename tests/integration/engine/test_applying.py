@@ -202,5 +202,9 @@ async def test_keys_of_every_form_are_found_in_the_changed_log(databases: Databa
             "pairs": set(keys),
             "wide": {("7",)},
         }
+        await changed.compact(world.target, Direction.FORWARD)
+        assert await changed.of_tenants(world.target, Direction.FORWARD, [SHARED]) == of
+        assert await changed.applied(world.target, Direction.FORWARD, "pairs", keys) == {k: found[k] for k in keys}
+        assert await rows(world.target, "SELECT count(*) FROM alih.changed") == [(2,)]
         await changed.forget(world.target, Direction.FORWARD, behind, None)
         assert await changed.of_tenants(world.target, Direction.FORWARD, [SHARED]) == {}
