@@ -16,8 +16,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-
-from psycopg import sql
+from typing import LiteralString
 
 from alih.bench import pairs, tables, workloads
 from alih.bench.pairs import Ratio
@@ -60,7 +59,9 @@ class _Race:
             number = next(turns[name])
             if number not in written:
                 await self.source.execute("SET synchronous_commit = off")
-                await self.source.execute(workloads.statement(kind, self.place.rows, number))
+                await _set(self.source, "bench.rows", str(self.place.rows))
+                await _set(self.source, "bench.round", str(number))
+                await self.source.execute(workloads.statement(kind))
                 await self.source.execute("RESET synchronous_commit")
                 written[number] = await self._mark()
             return await self._seconds(self.followers[name], written[number])
@@ -104,9 +105,9 @@ class _Race:
         return seconds
 
 
-_STREAMED = sql.SQL("SELECT active FROM pg_replication_slots WHERE slot_name = %s")
-_IDLE = sql.SQL("SELECT NOT active FROM pg_replication_slots WHERE slot_name = %s")
-_SEEN = sql.SQL("SELECT count(*) = 1 FROM orders WHERE order_id = -%s")
+_STREAMED: LiteralString = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
+_IDLE: LiteralString = "SELECT NOT active FROM pg_replication_slots WHERE slot_name = %s"
+_SEEN: LiteralString = "SELECT count(*) = 1 FROM orders WHERE order_id = -%s"
 
 
 async def bench(rounds: int = pairs.LEAST, rows: int = 100_000, version: int = 18) -> dict[str, object]:
@@ -169,7 +170,8 @@ async def _peer(place: World, source: Connection) -> AsyncIterator[Connection]:
         await peer.execute(tables.statement(place.kind, "rows"), {"first": 1, "last": place.rows})
         await source.execute(f"CREATE PUBLICATION {_PEER} FOR TABLE orders")
         await source.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (_PEER,))
-        await peer.execute(_SUBSCRIPTION.format(dsn=place.dsn(Side.SOURCE), peer=sql.Identifier(_PEER)))
+        await _set(peer, "bench.dsn", place.dsn(Side.SOURCE))
+        await peer.execute(_SUBSCRIPTION)
         try:
             yield peer
         finally:
@@ -178,10 +180,18 @@ async def _peer(place: World, source: Connection) -> AsyncIterator[Connection]:
             await source.execute("SELECT pg_drop_replication_slot(%s)", (_PEER,))
 
 
-_SUBSCRIPTION = sql.SQL(
-    "CREATE SUBSCRIPTION {peer} CONNECTION {dsn} PUBLICATION {peer}"
-    " WITH (enabled = false, create_slot = false, copy_data = false, binary = true, slot_name = {peer})"
-)
+_SUBSCRIPTION = """
+DO $$
+BEGIN
+    EXECUTE format('CREATE SUBSCRIPTION bench_peer CONNECTION %L PUBLICATION bench_peer WITH (enabled = false,'
+        ' create_slot = false, copy_data = false, binary = true, slot_name = bench_peer)',
+        current_setting('bench.dsn'));
+END $$
+"""
+
+
+async def _set(connection: Connection, name: str, value: str) -> None:
+    await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
 @asynccontextmanager
@@ -191,7 +201,7 @@ async def _enabled(peer: Connection) -> AsyncIterator[None]:
     await peer.execute(f"ALTER SUBSCRIPTION {_PEER} DISABLE")
 
 
-async def _until(connection: Connection, query: sql.SQL, *values: object, every_s: float = _LOOK_EVERY_S) -> None:
+async def _until(connection: Connection, query: LiteralString, *values: object, every_s: float = _LOOK_EVERY_S) -> None:
     """Ask until the answer is true. Raises TimeoutError after a time in which every run should be done."""
     async with asyncio.timeout(_WITHIN_S):
         while (await only_row(await connection.execute(query, values))) != (True,):  # noqa: ASYNC110 - of a server
