@@ -75,7 +75,7 @@ class Target:
 
 def write(segment: Segment, rows: Rows) -> None:
     """What the statements do, each counted: nothing is overwritten, and nothing is missing. Deletes come first."""
-    changes = [change for entity in segment.rows for change in segment.of(entity)]
+    changes = [change for entity in segment.entities for change in segment.of(entity)]
     for change in changes:
         if change.kind in (Kind.DELETE, Kind.REPLACE):
             assert rows.pop(key_of(change.row), None) is not None, "a row to be deleted is not there"

@@ -4,10 +4,13 @@ A *segment* is a stretch of the log in which the changes of each key have been f
 alone in its segment, for it names two rows at once. Folding counts exactly: a row inserted and deleted within the
 segment leaves only a note, a row deleted and inserted again is *replaced* (its unmapped columns start anew), so the
 number of rows that each statement has to touch is known before it runs.
+
+Most rows pass through unread, so a row may be folded as the log sent it (bytes) and is split into its cells only where
+that matters: when a large value that did not arrive has to be taken from the row before.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
@@ -42,47 +45,65 @@ class RowChange:
         return frozenset(place for place, cell in enumerate(self.row) if cell is None)
 
 
-@dataclass(slots=True)
-class Segment:
-    """Folded changes of several tables, by entity and key, and the changes that were folded, in log order."""
+Key = bytes
+"""The cells of a key, one after the other; each has its length in front, so no two keys are the same bytes."""
 
-    rows: dict[str, dict[Row, RowChange]] = field(default_factory=dict)
-    history: list["Folded"] = field(default_factory=list)
+Folded = tuple[Kind, Row | bytes, int, Row | None]
+"""A `RowChange`, its row perhaps as it was sent; then an update may turn out to be partial. A plain tuple, for one is
+made for every change of the log."""
+
+
+class Segment:
+    """Folded changes of several tables, by entity and key. `split` gives the cells of a row that was folded as sent."""
+
+    __slots__ = ("_rows", "_split")
+
+    def __init__(self, split: Callable[[bytes], Row] | None = None) -> None:
+        self._rows: dict[str, dict[Key, Folded]] = {}
+        self._split = split
 
     def __len__(self) -> int:
-        return sum(len(of_entity) for of_entity in self.rows.values())
+        return sum(map(len, self._rows.values()))
+
+    @property
+    def entities(self) -> Iterable[str]:
+        return self._rows.keys()
 
     def of(self, entity: str) -> Iterable[RowChange]:
-        return self.rows.get(entity, {}).values()
+        return [self.read(folded) for folded in self.folded(entity).values()]
+
+    def folded(self, entity: str) -> Mapping[Key, Folded]:
+        return self._rows.get(entity, {})
+
+    def table(self, entity: str) -> dict[Key, Folded]:
+        """The folded changes of one entity, for whoever folds rows as they were sent by the same rules as `fold`."""
+        return self._rows.setdefault(entity, {})
+
+    def read(self, folded: Folded) -> RowChange:
+        """What was folded, with the row in cells."""
+        kind, row, xid, old = folded
+        if isinstance(row, bytes):
+            row = self._cells(row)
+            kind = Kind.PARTIAL if kind is Kind.UPDATE and None in row else kind
+        return RowChange(kind, row, xid, old)
+
+    def _cells(self, row: bytes) -> Row:
+        if self._split is None:
+            raise Corrupt("a row was folded as sent into a segment that cannot split it", remedy="report this")
+        return self._split(row)
 
     def fold(self, entity: str, key_places: tuple[int, ...], change: Change, xid: int) -> None:
         """Add one change that does not move its key. Raises Corrupt for an order of changes that no log has."""
-        rows = self.rows.setdefault(entity, {})
+        rows = self.table(entity)
         change = with_key(change, key_places)
-        image = change.old if isinstance(change, Delete) else change.new
-        key = tuple(image[place] for place in key_places)
-        folded = _fold(rows.get(key), change, xid)
-        self.history.append(Folded(entity, key_places, change, xid))
-        rows[key] = folded
-
-    def halves(self) -> "tuple[Segment, Segment]":
-        """The same changes in log order, as two segments; for rows that must not be written all at once."""
-        middle = len(self.history) // 2
-        first, second = Segment(), Segment()
-        for number, past in enumerate(self.history):
-            part = first if number < middle else second
-            part.fold(past.entity, past.key_places, past.change, past.xid)
-        return first, second
+        key = key_of(change.old if isinstance(change, Delete) else change.new, key_places)
+        prior = rows.get(key)
+        folded = _fold(None if prior is None else self.read(prior), change, xid)
+        rows[key] = (folded.kind, folded.row, xid, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """A change as it came."""
-
-    entity: str
-    key_places: tuple[int, ...]
-    change: Change
-    xid: int
+def key_of(row: Row, key_places: tuple[int, ...]) -> Key:
+    return b"".join([row[place] or b"" for place in key_places])
 
 
 def moves_key(change: Change, key_places: tuple[int, ...]) -> bool:
@@ -97,7 +118,9 @@ def moved(entity: str, key_places: tuple[int, ...], change: Update, xid: int) ->
     """A change of key as a segment of its own; a large value that did not change is taken from the old row where the
     log has it."""
     row = moved_row(with_key(change, key_places))
-    return Segment({entity: {row: RowChange(Kind.MOVE, row, xid, change.old)}})
+    segment = Segment()
+    segment.table(entity)[key_of(row, key_places)] = (Kind.MOVE, row, xid, change.old)
+    return segment
 
 
 def moved_row(change: Update) -> Row:
@@ -133,10 +156,15 @@ def _fold(prior: RowChange | None, change: Change, xid: int) -> RowChange:
         case Delete(old=row), None | Kind.UPDATE | Kind.PARTIAL | Kind.REPLACE:
             return RowChange(Kind.DELETE, row, xid)
         case _:
-            raise Corrupt(
-                f"the log changes one row in an impossible order: {type(change).__name__} after {prior and prior.kind}",
-                remedy="run alih verify; if it differs, keep the slot and report this with the server's version",
-            )
+            raise impossible(type(change).__name__, None if prior is None else prior.kind)
+
+
+def impossible(change: str, prior: Kind | None) -> Corrupt:
+    """What is raised for an order of changes that no log has."""
+    return Corrupt(
+        f"the log changes one row in an impossible order: {change} after {prior}",
+        remedy="run alih verify; if it differs, keep the slot and report this with the server's version",
+    )
 
 
 def _completed(change: Update, prior: RowChange | None) -> Row:

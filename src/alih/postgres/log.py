@@ -30,7 +30,8 @@ _UNDEFINED, _NOT_READY = b"42704", b"55000"  # undefined_object, object_not_in_p
 _EPOCH_2000 = 946_684_800
 _STATUS_EVERY_S = 5.0  # or more often, where the server's patience is short
 _SILENCES = 2  # times wal_sender_timeout: each sign of life asks for an answer, and a busy server lets us wait for half
-_MOST_AT_ONCE = 20_000
+_MOST_AT_ONCE = 500  # what else waits for its turn does not wait long
+_DATA = ord("w")
 _ASK_SLOT, _ASK_SLOT_S = 50, 0.1
 
 
@@ -58,6 +59,8 @@ class LogStream:
         self._applied = Lsn(0)
         self._unpublished = False
         self._next_beat: asyncio.TimerHandle | None = None
+        self._ready: asyncio.Future[bool] | None = None
+        self._woken = False
         self.asked = False
         """The server waits to be told how far we are: it is about to go away."""
         connection.add_notice_handler(self._hear_notice)
@@ -105,16 +108,31 @@ class LogStream:
         self._next_beat = asyncio.get_running_loop().call_later(self._beat_s, self._beat)
 
     async def receive(self) -> Received:
-        """Wait for the next messages (or a keepalive) and take all that is there. Raises Retryable when the
-        connection ends."""
+        """Wait for the next messages (or a keepalive, or to be woken) and take what is there. Raises Retryable when
+        the connection ends."""
         messages: list[bytes] = []
-        while not messages:
-            heard = self._drain(messages)
-            if messages or heard:
-                break
+        heard = self._drain(messages)
+        await asyncio.sleep(0)  # under load there is always something to read, and others have their turn too
+        while not (messages or heard or self._woken):
             await self._readable()
-            self._consume()
+            heard = self._take_all(messages)
+        self._woken = False
         return Received(messages, self._end)
+
+    def wake(self) -> None:
+        """Have the reader, or the next that comes, wait for nothing."""
+        self._woken = True
+        if self._ready is not None:
+            _set_once(self._ready, True)
+
+    def _take_all(self, messages: list[bytes]) -> bool:
+        """Take what the server has sent by now, up to a measure; true if a keepalive moved the end."""
+        heard, before = False, -1
+        while before < len(messages) < _MOST_AT_ONCE:
+            before = len(messages)
+            self._consume()
+            heard = self._drain(messages) or heard
+        return heard
 
     def confirm(self, position: Lsn, applied: Lsn) -> None:
         """Everything before `position` is durable where it was written, as is the position; the server may forget it.
@@ -128,20 +146,23 @@ class LogStream:
 
     def _drain(self, messages: list[bytes]) -> bool:
         """Take what libpq has; true if a keepalive moved the end or asks for an answer."""
-        heard = False
-        while len(messages) < _MOST_AT_ONCE:
-            with _losing_it():
-                size, data = self._pgconn.get_copy_data(1)
-            if size == 0:
-                return heard
-            if size < 0:
-                raise self._ended(self._pgconn.get_result())
-            block = bytes(data)
-            if block[:1] == b"w":
-                self._end = Lsn(max(self._end, _XLOG.unpack_from(block)[2]))
-                messages.append(block[_XLOG.size :])
-            else:
-                heard = self._keepalive(block) or heard
+        heard, last, size = False, b"", 0
+        get, append = self._pgconn.get_copy_data, messages.append
+        with _losing_it():
+            while len(messages) < _MOST_AT_ONCE:
+                size, data = get(1)
+                if size <= 0:
+                    break
+                block = bytes(data)
+                if block[0] == _DATA:
+                    last = block
+                    append(block[_XLOG.size :])
+                else:
+                    heard = self._keepalive(block) or heard
+        if last:
+            self._end = Lsn(max(self._end, _XLOG.unpack_from(last)[2]))
+        if size < 0:
+            raise self._ended(self._pgconn.get_result())
         return heard
 
     def _keepalive(self, block: bytes) -> bool:
@@ -172,6 +193,7 @@ class LogStream:
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[bool] = loop.create_future()
+        self._ready = ready
         with _losing_it():
             descriptor = self._pgconn.socket
         loop.add_reader(descriptor, _set_once, ready, True)
@@ -181,6 +203,7 @@ class LogStream:
                 raise _lost()
         finally:
             loop.remove_reader(descriptor)
+            self._ready = None
             if silence is not None:
                 silence.cancel()
 

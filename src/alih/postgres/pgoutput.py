@@ -110,6 +110,16 @@ def _ignored(_: bytes) -> Ignored:
     return Ignored()
 
 
+TUPLE_AT = 6
+"""Where the row begins in an insert, in a delete, and in an update that has no old row."""
+
+
+def sent_row(data: bytes) -> Row:
+    """The one row of such a message."""
+    cells, _ = row(data, TUPLE_AT)
+    return cells
+
+
 def row(data: bytes, at: int) -> tuple[Row, int]:
     """The TupleData at `at`, and where it ends."""
     (count,) = _U16.unpack_from(data, at)

@@ -3,29 +3,56 @@
 Relies on a transaction that is open in replica role: application triggers and cascades do not fire, foreign keys
 are not looked at (they hold at the reading side, and verification compares the rows).
 Deletes go children first, the rest parents first, so that a row's tenant can be asked of its parent.
+All that needs no answer in between goes to the server at once.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from struct import pack
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import AsyncConnection, errors, sql
 
 from alih.errors import AlihError, Corrupt, NeedsOperator
-from alih.model.change import NULL, Lsn
-from alih.model.compaction import Kind, RowChange, Segment
+from alih.model.change import Lsn
+from alih.model.compaction import Kind, Segment
 from alih.model.contract import Scope
-from alih.model.projection import Projection
+from alih.model.projection import Direction, Projection
 from alih.postgres import changed
 from alih.postgres.collisions import collision
-from alih.postgres.statements import Statements
-
-_HEADER = b"PGCOPY\n\xff\r\n\0" + pack("!II", 0, 0)
-_TRAILER = pack("!h", -1)
-_BUFFER = 1 << 17
+from alih.postgres.session import only_row
+from alih.postgres.staging import Counts, Staging
+from alih.postgres.statements import Statements, table
 
 Connection = AsyncConnection[tuple[Any, ...]]
+
+# A batch finds its rows by key, however few rows the planner believes there to be.
+_PLANS = "SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+_STANDING = (Kind.DELETE, Kind.REPLACE)  # what takes a row away that stands on the writing side
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A statement, and how many rows of the entity's table it has to touch if that is known."""
+
+    statement: sql.Composed
+    projection: Projection
+    expected: int | None = None
+
+
+@dataclass(slots=True)
+class _Staged:
+    """What is staged of one entity."""
+
+    statements: Statements
+    counts: Counts
+    aside: Sequence[str] = ()
+    """If the rows to be updated are taken out of the table meanwhile: the columns to put back."""
+
+    def count(self, *kinds: Kind) -> int:
+        return sum(count for (kind, _), count in self.counts.items() if kind in kinds)
+
+    def step(self, statement: sql.Composed, expected: int | None = None) -> _Step:
+        return _Step(statement, self.statements.projection, expected)
 
 
 class SegmentWriter:
@@ -37,10 +64,17 @@ class SegmentWriter:
         self._statements = {
             p.entity: Statements(p, by_name[p.parent.entity] if p.parent else None) for p in projections
         }
+        self._staging = {p.entity: Staging(p.read_columns) for p in projections}
         self._tenants = any(p.scope is Scope.TENANT for p in projections)
+        self._direction = projections[0].direction
+        self.noted = 0
+        """Keys noted as changed, since whoever looks set it to 0."""
+        self._transaction = ""
+        self._filled: set[str] = set()  # staging tables that are not empty in this transaction
 
     async def prepare(self) -> None:
         """Make the staging tables; once per connection."""
+        await self._connection.execute(_PLANS)
         for statements in self._statements.values():
             await self._connection.execute(statements.create_stage)
 
@@ -48,103 +82,138 @@ class SegmentWriter:
         """Apply one segment. Raises Corrupt if a statement touches another number of rows than the segment says,
         CollisionError if a row that this stream did not write stands in the way.
 
-        Rows may hand a unique value on to each other, which works in log order and not at once: a segment in which a
-        row stands in the way is written in halves.
+        Rows may hand a unique value on to each other, which works in log order and not at once: then all rows of the
+        segment that are updated are taken out, changed, and put back.
         """
         try:
             async with self._connection.transaction():
-                await self._write(segment, position)
+                await self._write(segment, position, aside=False)
+        except (errors.UniqueViolation, errors.ExclusionViolation):
+            await self._write_aside(segment, position)
+
+    async def _write_aside(self, segment: Segment, position: Lsn) -> None:
+        try:
+            async with self._connection.transaction():
+                await self._write(segment, position, aside=True)
         except errors.UniqueViolation as violation:
-            if len(segment.history) < 2:
-                raise await self._collision(segment, violation) from None
-            for half in segment.halves():
-                await self.write(half, position)
+            raise await self._collision(segment, violation) from None
 
     async def _collision(self, segment: Segment, violation: errors.UniqueViolation) -> AlihError:
-        """What to say of the one row at hand, which is staged again for the purpose."""
-        (statements,) = (s for name, s in self._statements.items() if segment.of(name))
-        await self._stage(statements, segment.of(statements.projection.entity))
+        """What to say of the row in whose way another stands; the segment is staged again for the purpose."""
+        at = (violation.diag.schema_name, violation.diag.table_name)
+        (statements,) = (
+            s for s in self._statements.values() if (s.projection.writes.schema, s.projection.writes.name) == at
+        )
+        await self._stage(statements, segment)
         return await collision(self._connection, statements, violation)
 
-    async def _write(self, segment: Segment, position: Lsn) -> None:
-        present = [s for name, s in self._statements.items() if segment.of(name)]
-        for statements in present:
-            await self._stage(statements, segment.of(statements.projection.entity))
-        for statements in reversed(present):
-            await self._delete(statements, position)
-        for statements in present:
-            await self._upsert(statements, position)
+    async def _write(self, segment: Segment, position: Lsn, *, aside: bool) -> None:
+        self.noted += len(segment)
+        judging = await self._look()
+        staged = [await self._stage(s, segment) for name, s in self._statements.items() if segment.folded(name)]
+        judged = [part for part in staged if judging and part.statements.projection.scope is not Scope.REFERENCE]
+        for part in judged:
+            await self._sift(part, position, deletes=True)
+        if aside:
+            for part in staged:
+                part.aside = await self._columns(part.statements)
+        steps = [step for part in reversed(staged) for step in _deletes(part, position)]
+        for part in staged:
+            if part in judged:
+                await self._run(steps)
+                await self._sift(part, position, deletes=False)
+                steps = []
+            steps += _upserts(part, position)
+        await self._run(steps)
 
-    async def _stage(self, statements: Statements, changes: Iterable[RowChange]) -> None:
-        await self._connection.execute(statements.empty)
-        key_places = tuple(i for i, c in enumerate(statements.projection.read_columns) if c.key)
+    async def _look(self) -> bool:
+        """Whether changes have to be judged by their tenants: the reverse stream applies those of some tenants, the
+        forward stream those of all until the first is turned."""
+        cursor = await self._connection.execute(
+            "SELECT pg_current_xact_id()::text, EXISTS (SELECT FROM alih.flow WHERE direction = %s AND NOT applies)",
+            (self._direction.value,),
+        )
+        transaction, turned = await only_row(cursor)
+        if transaction != self._transaction:
+            self._transaction, self._filled = transaction, set()
+        return self._tenants and (turned or self._direction is Direction.REVERSE)
+
+    async def _stage(self, statements: Statements, segment: Segment) -> _Staged:
+        entity = statements.projection.entity
+        if entity in self._filled:
+            await self._connection.execute(statements.empty)
+        self._filled.add(entity)
+        staged = _Staged(statements, Counts())
         async with self._connection.cursor().copy(statements.fill) as copy:
-            block = bytearray(_HEADER)
-            for change in changes:
-                block += _staged(change, key_places)
-                if len(block) > _BUFFER:
-                    await copy.write(bytes(block))
-                    block.clear()
-            await copy.write(bytes(block) + _TRAILER)
+            for block in self._staging[entity].blocks(segment, entity, staged.counts):
+                await copy.write(block)
         if statements.drop_foreign:
             await self._connection.execute(statements.drop_foreign)
+            staged.counts = await self._recounted(statements)
+        return staged
 
-    async def _delete(self, statements: Statements, position: Lsn) -> None:
-        if self._tenants and statements.projection.scope is not Scope.REFERENCE:
-            await self._connection.execute(statements.tenant_of_written)
-            await self._connection.execute(statements.take_strays(position, deletes=True))
-        counts = await self._counts(statements)
-        if expected := counts[Kind.DELETE, ""] + counts[Kind.REPLACE, ""]:
-            await self._run(statements.delete, expected, statements)
+    async def _sift(self, staged: _Staged, position: Lsn, *, deletes: bool) -> None:
+        await self._connection.execute(staged.statements.take_strays(position, deletes=deletes))
+        staged.counts = await self._recounted(staged.statements)
 
-    async def _upsert(self, statements: Statements, position: Lsn) -> None:
-        if self._tenants and statements.projection.scope is not Scope.REFERENCE:
-            await self._connection.execute(statements.tenant_of_staged)
-            await self._connection.execute(statements.take_strays(position, deletes=False))
-        counts = await self._counts(statements)
-        for (kind, mask), expected in counts.items():
-            if kind in (Kind.UPDATE, Kind.PARTIAL, Kind.MOVE):
-                await self._update(statements, kind, mask, expected)
-        if expected := counts[Kind.INSERT, ""] + counts[Kind.REPLACE, ""]:
-            await self._run(statements.insert, expected, statements)
-        if counts.total():
-            await self._connection.execute(changed.log_changed(statements, position))
-
-    async def _update(self, statements: Statements, kind: Kind, mask: str, expected: int) -> None:
-        """Update the rows in which the same columns, those of `mask`, did not arrive."""
-        columns = statements.projection.read_columns
-        missing = frozenset(columns[int(place)].name for place in mask.split(",") if place)
-        _refuse_mixed(statements.projection, missing)
-        update = statements.move(missing) if kind is Kind.MOVE else statements.update(kind, missing, mask)
-        if update is not None:
-            await self._run(update, expected, statements)
-
-    async def _counts(self, statements: Statements) -> Counter[tuple[Kind, str]]:
+    async def _recounted(self, statements: Statements) -> Counts:
         cursor = await self._connection.execute(statements.counts)
-        return Counter({(Kind(op), mask): count for op, mask, count in await cursor.fetchall()})
+        return Counts({(Kind(op), mask): count for op, mask, count in await cursor.fetchall()})
 
-    async def _run(self, statement: sql.Composed, expected: int, statements: Statements) -> None:
-        cursor = await self._connection.execute(statement)
-        if cursor.rowcount != expected:
-            raise Corrupt(
-                f"{statements.projection.entity}: {cursor.rowcount} rows of {statements.projection.writes} were written"
-                f" where {expected} had to be",
-                remedy="stop whoever else changes rows that alih copied; alih clean, then start the copy anew",
-            )
+    async def _columns(self, statements: Statements) -> Sequence[str]:
+        """The columns of the table that can be written."""
+        cursor = await self._connection.execute(
+            sql.SQL(
+                "SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = {}::regclass"
+                " AND attnum > 0 AND NOT attisdropped AND attgenerated = ''"
+            ).format(sql.Literal(table(statements.projection).as_string()))
+        )
+        (names,) = await only_row(cursor)
+        return list(names)
+
+    async def _run(self, steps: Sequence[_Step]) -> None:
+        """Run all in one message to the server, then look at what each has done."""
+        if not steps:
+            return
+        cursor = await self._connection.execute(sql.SQL("; ").join(step.statement for step in steps))
+        for step in steps:
+            if step.expected not in (None, cursor.rowcount):
+                raise Corrupt(
+                    f"{step.projection.entity}: {cursor.rowcount} rows of {step.projection.writes} were written where"
+                    f" {step.expected} had to be",
+                    remedy="stop whoever else changes rows that alih copied; alih clean, then start the copy anew",
+                )
+            cursor.nextset()
 
 
-def _staged(change: RowChange, key_places: tuple[int, ...]) -> bytes:
-    """One binary COPY row of the staging table."""
-    old = [change.old[place] or NULL if change.old else NULL for place in key_places]
-    cells = [NULL if cell is None else cell for cell in change.row]
-    mask = _mask(change.missing).encode()
-    head = (b"\0\0\0\1" + change.kind.value.encode(), pack("!i", len(mask)) + mask, pack("!iq", 8, change.xid))
-    return b"".join((pack("!h", 3 + len(old) + len(cells)), *head, *old, *cells))
+def _deletes(staged: _Staged, position: Lsn) -> list[_Step]:
+    """What goes before anything comes; noted first, while it can still be asked whose it is."""
+    statements = staged.statements
+    steps = []
+    if gone := staged.count(*_STANDING):
+        steps += [staged.step(changed.log_standing(statements, position)), staged.step(statements.delete, gone)]
+    if staged.aside and (kept := staged.count(Kind.UPDATE, Kind.PARTIAL)):
+        steps += [staged.step(part) for part in statements.make_aside]
+        steps.append(staged.step(statements.set_aside(staged.aside), kept))
+    return steps
 
 
-def _mask(missing: frozenset[int]) -> str:
-    """The columns that did not arrive, as a word: rows lacking the same columns are updated together."""
-    return ",".join(map(str, sorted(missing)))
+def _upserts(staged: _Staged, position: Lsn) -> list[_Step]:
+    statements, aside = staged.statements, bool(staged.aside)
+    steps = []
+    for (kind, mask), expected in staged.counts.items():
+        if expected and kind in (Kind.UPDATE, Kind.PARTIAL, Kind.MOVE):
+            _refuse_mixed(statements.projection, statements.missing(mask))
+            update = statements.move(mask) if kind is Kind.MOVE else statements.update(kind, mask, aside=aside)
+            steps += [] if update is None else [staged.step(update, expected)]
+    if expected := staged.count(Kind.INSERT, Kind.REPLACE):
+        steps.append(staged.step(statements.insert, expected))
+    if aside and (expected := staged.count(Kind.UPDATE, Kind.PARTIAL)):
+        steps.append(staged.step(statements.put_back(staged.aside), expected))
+    if staged.counts.total() > staged.count(Kind.DELETE):
+        moves = staged.count(Kind.MOVE) > 0
+        steps.append(staged.step(changed.log_staged(statements, position, moves=moves)))
+    return steps
 
 
 def _refuse_mixed(projection: Projection, missing: frozenset[str]) -> None:

@@ -4,6 +4,7 @@ The staging table is shaped like the reading side's rows, so the very SQL that `
 is evaluated here on the writing side. In all of it `r` is a staged row and `w` a row of the table written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,19 +47,19 @@ class Statements:
     def create_stage(self) -> sql.Composed:
         """One per session; emptied at each commit."""
         shape = [sql.SQL("{} {}").format(sql.Identifier(name), trusted(type_)) for name, type_ in self._shape()]
-        return sql.SQL(
-            'CREATE TEMP TABLE IF NOT EXISTS {} (_op "char" NOT NULL, _mask text, _xid bigint, _tenant text, {})'
-            " ON COMMIT DELETE ROWS"
-        ).format(self.stage, sql.SQL(", ").join(shape))
+        return sql.SQL('CREATE TEMP TABLE IF NOT EXISTS {} (_op "char" NOT NULL, {}) ON COMMIT DELETE ROWS').format(
+            self.stage, sql.SQL(", ").join(shape)
+        )
 
     def _shape(self) -> list[tuple[str, str]]:
         olds = [(f"_old_{c.name}", _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_key]
-        return olds + [(c.name, _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_columns]
+        row = [(c.name, _UNSIZED.get(c.wire, c.wire)) for c in self.projection.read_columns]
+        return [("_mask", "text"), *olds, ("_xid", "bigint"), *row]
 
     @cached_property
     def fill(self) -> sql.Composed:
-        """Binary rows of (op, mask, xid, old key…, columns…)."""
-        names = ["_op", "_mask", "_xid", *(name for name, _ in self._shape())]
+        """Binary rows of (op, mask, old key…, xid, columns…)."""
+        names = ["_op", *(name for name, _ in self._shape())]
         return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(self.stage, columns(names))
 
     @cached_property
@@ -72,23 +73,62 @@ class Statements:
     @cached_property
     def delete(self) -> sql.Composed:
         return sql.SQL("DELETE FROM {} w USING {} r WHERE r._op IN ('D', 'R') AND {}").format(
-            table(self.projection), self.stage, self._same_key
+            table(self.projection), self.stage, self.same_key
         )
 
-    def update(self, kind: Kind, missing: frozenset[str], mask: str) -> sql.Composed | None:
-        """The update of the rows staged with this mask, whose columns `missing` did not arrive: it sets what needs
-        none of them. None when there is nothing to set."""
+    def update(self, kind: Kind, mask: str, *, aside: bool = False) -> sql.Composed | None:
+        """The update of the rows staged with this mask, which names the columns that did not arrive: it sets what
+        needs none of them. None when there is nothing to set. `aside`: of the rows that were set aside."""
+        missing = self.missing(mask)
         present = [a for a in self.projection.assignments if not a.key and not a.inputs & missing]
         if not present:
             return None
         return sql.SQL("UPDATE {} w SET ({}) = ROW({}) FROM {} r WHERE r._op = {} AND r._mask = {} AND {}").format(
-            table(self.projection),
+            self.aside if aside else table(self.projection),
             columns([a.column for a in present]),
             _changes(present),
             self.stage,
             sql.Literal(kind.value),
             sql.Literal(mask),
-            self._same_key,
+            self.same_key,
+        )
+
+    def missing(self, mask: str) -> frozenset[str]:
+        """The columns that a mask names."""
+        return frozenset(self.projection.read_columns[int(place)].name for place in mask.split(",") if place)
+
+    @property
+    def aside(self) -> sql.Identifier:
+        return sql.Identifier(f"aside_{self.projection.entity}")
+
+    @property
+    def make_aside(self) -> Sequence[sql.Composed]:
+        """A table for the rows that are set aside, empty; the statements one by one."""
+        return (
+            sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
+                self.aside, table(self.projection)
+            ),
+            sql.SQL("TRUNCATE {}").format(self.aside),
+        )
+
+    def set_aside(self, names: Sequence[str]) -> sql.Composed:
+        """Take the rows that are to be updated out of the table; `names` are all columns that can be written."""
+        return sql.SQL(
+            "WITH gone AS (DELETE FROM {} w USING {} r WHERE r._op IN ('U', 'P') AND {} RETURNING {})"
+            " INSERT INTO {} ({}) SELECT * FROM gone"
+        ).format(
+            table(self.projection),
+            self.stage,
+            self.same_key,
+            sql.SQL(", ").join(sql.SQL("w.{}").format(sql.Identifier(name)) for name in names),
+            self.aside,
+            columns(list(names)),
+        )
+
+    def put_back(self, names: Sequence[str]) -> sql.Composed:
+        """Insert the rows that were set aside, changed meanwhile."""
+        return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
+            table(self.projection), columns(list(names)), columns(list(names)), self.aside
         )
 
     @cached_property
@@ -100,8 +140,9 @@ class Statements:
             table(self.projection), columns([a.column for a in assignments]), _expressions(assignments), self.stage
         )
 
-    def move(self, missing: frozenset[str]) -> sql.Composed:
-        """The one row of a segment that changes a key; what needs the columns `missing` stays as it is."""
+    def move(self, mask: str) -> sql.Composed:
+        """The one row of a segment that changes a key; what needs the columns that did not arrive stays as it is."""
+        missing = self.missing(mask)
         present = [a for a in self.projection.assignments if not a.inputs & missing]
         return sql.SQL("UPDATE {} w SET ({}) = (SELECT {} FROM {} r) FROM {} r WHERE {}").format(
             table(self.projection),
@@ -109,17 +150,17 @@ class Statements:
             _changes(present),
             self.stage,
             self.old_keys,
-            self._same_key,
+            self.same_key,
         )
 
     @cached_property
     def old_keys(self) -> sql.Composed:
-        """The former keys of staged moves, under the key columns' names."""
+        """The former keys of staged moves, under the key columns' names, and the rows' tenants."""
         old = [
-            sql.SQL("s.{} AS {}").format(sql.Identifier(f"_old_{c.name}"), sql.Identifier(c.name)) for c in self._key
+            sql.SQL("r.{} AS {}").format(sql.Identifier(f"_old_{c.name}"), sql.Identifier(c.name)) for c in self._key
         ]
-        return sql.SQL("(SELECT s._xid, s._tenant, {} FROM {} s WHERE s._op = 'K')").format(
-            sql.SQL(", ").join(old), self.stage
+        return sql.SQL("(SELECT r._xid, {} AS _tenant, {} FROM {} r WHERE r._op = 'K')").format(
+            self.tenant_staged, sql.SQL(", ").join(old), self.stage
         )
 
     # --- whose row is it? -----------------------------------------------------------------------------------
@@ -133,22 +174,18 @@ class Statements:
         return sql.SQL("DELETE FROM {} r WHERE r._op <> 'D' AND ({}) IS NOT TRUE").format(self.stage, trusted(ours))
 
     @cached_property
-    def tenant_of_written(self) -> sql.Composed:
-        """Rows to be deleted (only their key arrived) or replaced: the tenant of the row that stands there now."""
+    def tenant_standing(self) -> sql.Composable:
+        """Of a row to be deleted (only its key arrived) or replaced: the tenant of the row that stands there now."""
+        if self.projection.scope is not Scope.TENANT:
+            return self._same_for_all
         owner = trusted(self.projection.tenant_write or "NULL")
-        return sql.SQL("UPDATE {} r SET _tenant = (SELECT {} FROM {} w WHERE {}) WHERE r._op IN ('D', 'R')").format(
-            self.stage, owner, table(self.projection), self._same_key
-        )
+        return sql.SQL("(SELECT {} FROM {} w WHERE {})").format(owner, table(self.projection), self.same_key)
 
     @cached_property
-    def tenant_of_staged(self) -> sql.Composed:
-        """Other rows: by their own column, or by the parent row, which is written before its children."""
-        return sql.SQL("UPDATE {} r SET _tenant = {} WHERE r._op NOT IN ('D', 'R')").format(
-            self.stage, self._staged_tenant
-        )
-
-    @property
-    def _staged_tenant(self) -> sql.Composable:
+    def tenant_staged(self) -> sql.Composable:
+        """Of other rows: by their own column, or by the parent row, which is written before its children."""
+        if self.projection.scope is not Scope.TENANT:
+            return self._same_for_all
         link = self.projection.parent
         if link is None or self.parent is None:
             return sql.SQL("({})").format(trusted(self.projection.tenant_read or "NULL"))
@@ -160,22 +197,28 @@ class Statements:
             trusted(parent_key.sql),
         )
 
+    @property
+    def _same_for_all(self) -> sql.Composable:
+        return sql.Literal(SHARED) if self.projection.scope is Scope.SHARED else sql.SQL("NULL::text")
+
     def take_strays(self, position: Lsn, *, deletes: bool) -> sql.Composed:
         """Remove what this stream does not apply for its tenant, and record it as stray if the tenant is known;
         of the deletes and replacements, or of the rest."""
         read = [sql.SQL("(r.{})::text").format(sql.Identifier(c.name)) for c in self._key]
         return sql.SQL(
-            "WITH gone AS (DELETE FROM {stage} r WHERE (r._op IN ('D', 'R')) = {deletes}"
+            "WITH whose AS MATERIALIZED (SELECT r.ctid AS at, {tenant} AS tenant FROM {stage} r"
+            " WHERE (r._op IN ('D', 'R')) = {deletes}),"
+            " gone AS (DELETE FROM {stage} r USING whose WHERE r.ctid = whose.at"
             " AND NOT coalesce((SELECT f.applies FROM alih.flow f"
-            " WHERE f.direction = {direction} AND f.tenant = {tenant}), {default})"
-            " RETURNING {tenant} AS tenant, ARRAY[{read}] AS read_key)"
+            " WHERE f.direction = {direction} AND f.tenant = whose.tenant), {default})"
+            " RETURNING whose.tenant, ARRAY[{read}] AS read_key)"
             " INSERT INTO alih.stray (direction, entity, tenant, read_key, position)"
             " SELECT {direction}, {entity}, tenant, read_key, {position} FROM gone WHERE tenant IS NOT NULL"
         ).format(
             stage=self.stage,
             direction=sql.Literal(self.projection.direction.value),
             entity=sql.Literal(self.projection.entity),
-            tenant=self.tenant,
+            tenant=self.tenant_standing if deletes else self.tenant_staged,
             default=sql.Literal(self.projection.direction is Direction.FORWARD),
             deletes=sql.Literal(deletes),
             position=sql.Literal(str(position)),
@@ -189,11 +232,7 @@ class Statements:
         return self.projection.read_key
 
     @property
-    def tenant(self) -> sql.Composable:
-        return sql.Literal(SHARED) if self.projection.scope is Scope.SHARED else sql.SQL("r._tenant")
-
-    @property
-    def _same_key(self) -> sql.Composed:
+    def same_key(self) -> sql.Composed:
         pairs = [
             sql.SQL("w.{} = {}").format(sql.Identifier(a.column), trusted(a.sql)) for a in self.projection.write_key
         ]

@@ -160,7 +160,3 @@ def test_a_folded_history_leaves_the_table_as_the_history_does(
     written: Table = dict(start.items())
     write(segment, written)
     assert written == table
-    in_halves: Table = dict(start.items())
-    for half in segment.halves():
-        write(half, in_halves)
-    assert in_halves == table

@@ -118,18 +118,23 @@ CREATE TABLE IF NOT EXISTS alih.flow (
     PRIMARY KEY (direction, tenant)
 );
 
--- Keys that changed since they were last verified, with the transaction that the reading side calls the row's xmin.
+-- Keys that changed since they were last verified: a row for each batch, entity and tenant, only ever added and deleted.
+-- A key is its column as text, or an array's text where there are more columns (widths: of the key on the writing and on
+-- the reading side). read is NULL where both sides have the same keys. xids: of each key, the transaction that the
+-- reading side calls the row's xmin; the last of a key counts.
 CREATE TABLE IF NOT EXISTS alih.changed (
     direction text NOT NULL,
     entity text NOT NULL,
-    write_key text[] NOT NULL,
-    read_key text[] NOT NULL,
     tenant text,
-    xid bigint NOT NULL,
     position pg_lsn NOT NULL,
-    PRIMARY KEY (direction, entity, write_key)
+    widths int[] NOT NULL,
+    written text[] NOT NULL,
+    read text[],
+    xids bigint[] NOT NULL
 );
+ALTER TABLE alih.changed ALTER written SET STORAGE EXTERNAL, ALTER read SET STORAGE EXTERNAL, ALTER xids SET STORAGE EXTERNAL;
 CREATE INDEX IF NOT EXISTS changed_by_tenant ON alih.changed (direction, tenant);
+CREATE INDEX IF NOT EXISTS changed_by_position ON alih.changed (direction, entity, position);
 
 -- How the reading side offered a table to the stream when it was first followed: see sql/offered.sql.
 CREATE TABLE IF NOT EXISTS alih.offered (
