@@ -4,7 +4,7 @@ Opening a migration starts the embedded clusters it names, reads both catalogs, 
 compiles it. Nothing is changed in either database until `install`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,13 @@ from alih.errors import NeedsOperator, Refused
 from alih.model.catalog import Catalog
 from alih.model.contract import Contract, Endpoint
 from alih.model.projection import Direction, Projection
+from alih.model.rehearsal import Obstacle, Rehearsed
 from alih.model.side import Side
-from alih.postgres import catalog, fence, installation, links, preflight
+from alih.postgres import catalog, fence, installation, links, preflight, rehearsal, sequences
 from alih.postgres.embedded import Cluster, running_cluster
 from alih.postgres.engine import Engine
 from alih.postgres.preflight import Need
-from alih.postgres.session import Connection, connect
+from alih.postgres.session import Connection, connect, only_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,10 @@ class Migration:
 
     async def connect(self, side: Side) -> Connection:
         return await connect(self.dsns[side], f"the {side} database")
+
+    @property
+    def rehearsed(self) -> Sequence[Rehearsed]:
+        return contracts.rehearse(self.contract, self.catalogs[Side.SOURCE], self.catalogs[Side.TARGET])
 
     def reading(self, side: Side) -> Sequence[Projection]:
         """The projections that read this side."""
@@ -116,6 +121,19 @@ async def needs(migration: Migration, side: Side) -> list[Need]:
             role = connection.info.user
             script = fence.script(migration.reading(side), migration.contract.tenant_entity, role)
             found.append(Need(script, "only the owner of the tables can put the fence on them", blocking=True))
+        if migration.contract.tenant_entity:
+            found += await _of_sequences(migration, connection, side)
+    return found
+
+
+async def _of_sequences(migration: Migration, connection: Connection, side: Side) -> list[Need]:
+    """The rights that are missing on this side; when the source has given its own, the target is asked for room."""
+    paired = sequences.pairs([*migration.projections.forward, *migration.projections.reverse])
+    found = await preflight.sequences(connection, paired, side)
+    if side is Side.TARGET and not found:
+        async with await migration.connect(Side.SOURCE) as source:
+            if not await preflight.sequences(source, paired, Side.SOURCE):
+                found = await preflight.room(source, connection, paired)
     return found
 
 
@@ -130,14 +148,64 @@ async def install(migration: Migration) -> None:
                 remedy=f"let its DBA run what `alih check --sql {side}` prints",
             )
     async with await migration.connect(Side.SOURCE) as source, await migration.connect(Side.TARGET) as target:
-        if migration.contract.tenant_entity:
+        if _writes_source(migration.contract):
             await installation.install_schema(source, migration.contract.name, Side.SOURCE)
         await installation.install_schema(target, migration.contract.name, Side.TARGET, migration.contract.text)
         await links.refresh(source, target, migration.contract.entities)
+        await _rehearse(migration, source, target)
         if migration.contract.tenant_entity:
             await _install_fence(migration, {Side.SOURCE: source, Side.TARGET: target})
+            both = [*migration.projections.forward, *migration.projections.reverse]
+            await sequences.keep_apart(source, target, sequences.pairs(both))
     for direction in migration.directions:
         await migration.engine(direction).open()
+
+
+def _writes_source(contract: Contract) -> bool:
+    """Whether alih needs tables of its own at the source: for the fence and the way back, or for links."""
+    return contract.tenant_entity is not None or any(e.link for e in contract.entities)
+
+
+async def _rehearse(migration: Migration, source: Connection, target: Connection) -> None:
+    """Before the first row crosses. Raises NeedsOperator with all that stands in the way."""
+    cursor = await target.execute("SELECT FROM alih.stream")
+    if await cursor.fetchone() is None and (found := await rehearsal.obstacles(source, target, migration.rehearsed)):
+        raise NeedsOperator(
+            "not every row would cross and come back:\n" + "\n".join(map(str, found)),
+            remedy="correct each; alih check --data asks again",
+        )
+
+
+async def obstacles(migration: Migration) -> list[Obstacle]:
+    """What stands in the way of the rows that are there. Nothing is changed in either database: what alih would
+    install for it is rolled back."""
+    async with await migration.connect(Side.SOURCE) as source, await migration.connect(Side.TARGET) as target:
+        linked = await links.read(target, migration.contract.entities)
+        (installed,) = await only_row(await source.execute("SELECT to_regclass('alih.link') IS NOT NULL"))
+        if installed or not linked:
+            return await rehearsal.obstacles(source, target, migration.rehearsed)
+        async with source.transaction(force_rollback=True):
+            await installation.install_schema(source, migration.contract.name, Side.SOURCE)
+            for entity, pairs in linked.items():
+                await links.keep(source, entity, pairs)
+            return await rehearsal.obstacles(source, target, migration.rehearsed)
+
+
+async def losses(migration: Migration, tenants: Sequence[str]) -> list[Obstacle]:
+    """What these tenants' rows would lose if they came back."""
+    async with await migration.connect(Side.SOURCE) as source:
+        return await rehearsal.losses(source, migration.rehearsed, tenants)
+
+
+def linked(contract: Contract, target: Connection) -> Callable[[str, str, Direction], Awaitable[str | None]]:
+    """Gives an entity's id on the other side, by its link or its offset; None if there is none."""
+
+    async def one(entity: str, identifier: str, direction: Direction) -> str | None:
+        if contract.entity(entity).offset is not None:
+            return contract.entity(entity).shifted(identifier, back=direction is Direction.REVERSE)
+        return await links.one(target, entity, identifier, direction)
+
+    return one
 
 
 async def _install_fence(migration: Migration, connections: Mapping[Side, Connection]) -> None:

@@ -13,7 +13,10 @@ from typing import Annotated, Any, Never, TypeVar
 import typer
 from rich.console import Console
 
-from alih import __version__, faces, proving
+from alih import __version__, comparing, faces, proving
+from alih.bench import commands as benches
+from alih.bench.commands import What
+from alih.bench.pairs import LEAST
 from alih.config import Environment
 from alih.errors import AlihError, NeedsOperator, Refused
 from alih.model.projection import Direction
@@ -61,9 +64,10 @@ def init(
 def check(
     contract: Contract = DEFAULT,
     sql: Annotated[Side | None, typer.Option(help="print only what this side's DBA has to run")] = None,
+    data: Annotated[bool, typer.Option("--data", help="read all rows: would each cross, and come back?")] = False,
 ) -> None:
     """Check the contract against both databases: lineage of every field, and what rights and settings are missing."""
-    _run(faces.check(contract, _environment(), sql, out.print))
+    _run(faces.check(contract, _environment(), sql, out.print, data=data))
 
 
 @app.command()
@@ -207,7 +211,24 @@ def status(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
 @app.command()
 def verify(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
     """Compare every row with its owner's, while writes go on; a stream has to be followed meanwhile."""
-    _show(_run(faces.verify(contract, _environment())), as_json)
+    _judge(comparing.verify(contract, _environment()), as_json)
+
+
+@app.command()
+def repair(contract: Contract = DEFAULT, as_json: AsJson = False) -> None:
+    """Make the rows that alih verify found different equal to their owner's, while writes go on, and record it."""
+    _judge(comparing.repair(contract, _environment()), as_json)
+
+
+@app.command()
+def bench(
+    what: Annotated[What, typer.Argument(help="what is measured")],
+    rows: Annotated[int | None, typer.Option(min=1000, help="how many rows a run moves")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help=f"runs of each; quote none below {LEAST}")] = LEAST,
+    as_json: AsJson = False,
+) -> None:
+    """How fast the engine is on this machine, beside what bounds it and beside its peers: in throwaway databases."""
+    _show(_run(benches.bench(what, rounds, rows)), as_json)
 
 
 @app.command()

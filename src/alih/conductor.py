@@ -17,17 +17,22 @@ from alih.model.contract import Contract
 from alih.model.finding import Verdict
 from alih.model.phase import IN_TRANSIT, Copying, Done, Following, Planned, Soaking, Verified
 from alih.model.projection import Direction
+from alih.model.rehearsal import Obstacle
 from alih.model.side import SHARED, Side
 from alih.ports import Probe
 from alih.postgres.control import Control
 from alih.postgres.engine import Engine
 from alih.postgres.fence import Fence
 from alih.postgres.line import Line
+from alih.postgres.sequences import SequenceRanges
 from alih.steps.cohort import Convoy, cut_over_cohort
 from alih.steps.cutover import Aborted, Outcome, Road, recover
 
 Unexplained = Callable[[], Awaitable[Collection[str]]]
 """The tenants whose money does not reconcile at this moment."""
+
+Losses = Callable[[Sequence[str]], Awaitable[Sequence[Obstacle]]]
+"""What rows of these tenants would lose if they came back."""
 
 _LANES = 2  # tenants that are cut over side by side; more of them only wait for one another
 _LOOK_AGAIN_S = 5.0
@@ -74,6 +79,7 @@ class Conductor:
     control: Control
     probe: Probe
     unexplained: Unexplained
+    losses: Losses
 
     async def prepare(self) -> Verdict:
         """Admit the tenants, mend what a dead conductor left, show the routes, copy, follow, verify.
@@ -152,6 +158,7 @@ class Conductor:
 
     async def _move(self, argument: str, tenants: Sequence[str]) -> dict[str, object]:
         await self._check_ready(argument, tenants)
+        await self._check_returns(argument, tenants)
         outcomes = await self._cut_over(tenants)
         aborted = {o.tenant: o.reason for o in outcomes if isinstance(o, Aborted)}
         return {"cohort": argument, "moved": len(outcomes) - len(aborted), "aborted": aborted}
@@ -203,6 +210,15 @@ class Conductor:
         for engine in self.engines.values():  # the way there, and the way back, which nothing else has tried yet
             await engine.prove()
 
+    async def _check_returns(self, cohort: str, tenants: Sequence[str]) -> None:
+        """What was written since the copy has to be able to come back as well."""
+        owned = set(await self.control.owned_by(Side.SOURCE))
+        if losses := await self.losses([tenant for tenant in tenants if tenant in owned]):
+            raise NeedsOperator(
+                f"rows of cohort {cohort} would not come back as they are:\n" + "\n".join(map(str, losses)),
+                remedy="correct each, then run this again",
+            )
+
     async def _cut_over(self, tenants: Sequence[str]) -> list[Outcome]:
         engine = self.engines[Direction.FORWARD]
         async with AsyncExitStack() as stack:
@@ -228,6 +244,7 @@ class Conductor:
                 fences={side: Fence(line, side) for side, line in lines.items()},
                 stream=await stack.enter_async_context(engine.applied()),
                 verifier=await stack.enter_async_context(engine.verifier()),
+                ranges=SequenceRanges(lines[Side.SOURCE], lines[Side.TARGET]),
                 gate=self.gate,
                 journal=Control(journal),
                 probe=self.probe,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alih import app, keeping, running, serving
+from alih import app, following, keeping, running, serving
 from alih import contract as contracts
 from alih.app import Migration
 from alih.config import Environment
@@ -15,10 +15,9 @@ from alih.errors import AlihError, Corrupt, NeedsOperator, Refused, Retryable
 from alih.gateway.adapter import adapter_app
 from alih.gateway.wire import listening
 from alih.model.catalog import Catalog
-from alih.model.finding import Verdict
 from alih.model.projection import Direction
 from alih.model.side import Side
-from alih.postgres import catalog, chunks, links
+from alih.postgres import catalog, chunks
 from alih.postgres import status as statuses
 from alih.postgres.control import Control
 from alih.postgres.line import Line
@@ -48,8 +47,9 @@ async def _catalog(dsn: str, side: Side) -> Catalog:
         return await catalog.read(connection)
 
 
-async def check(path: Path, environment: Environment, sql: Side | None, say: Say) -> None:
-    """Print lineage and needs. Raises NeedsOperator if something that blocks is missing."""
+async def check(path: Path, environment: Environment, sql: Side | None, say: Say, *, data: bool = False) -> None:
+    """Print lineage and needs; with `data` also what stands in the way of the rows that are there. Raises
+    NeedsOperator if something that blocks is missing or stands in the way."""
     async with app.opened(path, environment) as migration:
         if sql is not None:
             for need in await app.needs(migration, sql):
@@ -63,11 +63,18 @@ async def check(path: Path, environment: Environment, sql: Side | None, say: Say
             for need in await app.needs(migration, side):
                 blocking += need.blocking
                 say(f"{side}: {'missing' if need.blocking else 'note'}: {need.why}")
+        found = await app.obstacles(migration) if data and not blocking else []
+        for obstacle in found:
+            say(str(obstacle))
     if blocking:
         raise NeedsOperator(
             f"{blocking} things are missing", remedy="let each side's DBA run what alih check --sql SIDE prints"
         )
+    if found:
+        raise NeedsOperator(f"{len(found)} things stand in the rows' way", remedy="correct each, then run this again")
     say("the contract holds on both databases, and nothing is missing")
+    if data:
+        say("every row that is there would cross, and come back as it is")
 
 
 def _lineage(migration: Migration) -> Iterator[str]:
@@ -79,6 +86,8 @@ def _lineage(migration: Migration) -> Iterator[str]:
     for entity in migration.contract.entities:
         for column, reason in entity.not_moved.items():
             yield f"{entity.name}: {column} stays: {reason}"
+        for column, reason in entity.keep.items():
+            yield f"{entity.name}: {column} keeps its value at the source: {reason}"
 
 
 async def run(path: Path, environment: Environment, say: Say, *, create_target: bool, until_verified: bool) -> None:
@@ -97,7 +106,7 @@ async def serve(path: Path, environment: Environment, say: Say) -> None:
 
 async def follow(direction: Direction, path: Path, environment: Environment) -> None:
     async with app.opened(path, environment) as migration:
-        await migration.engine(direction).follow()
+        await following.follow(migration, direction)
 
 
 async def worker(environment: Environment, say: Say) -> None:
@@ -119,10 +128,7 @@ async def pause(path: Path, environment: Environment, say: Say, *, paused: bool)
 async def adapter(path: Path, environment: Environment, listen: str) -> None:
     """Serve the adapter until cancelled."""
     async with app.opened(path, environment) as migration, await migration.connect(Side.TARGET) as target:
-
-        async def linked(entity: str, identifier: str, direction: Direction) -> str | None:
-            return await links.one(target, entity, identifier, direction)
-
+        linked = app.linked(migration.contract, target)
         host, _, port = listen.rpartition(":")
         async with listening(adapter_app(migration.contract, linked), host, int(port), grace_s=_ADAPTER_GRACE_S):
             await asyncio.Event().wait()
@@ -192,35 +198,6 @@ async def status(path: Path, environment: Environment) -> dict[str, Any]:
                 document["tenants"] = await control.counts()
                 document["hold_ms"] = percentiles(await control.holds_ms())
     return document
-
-
-async def verify(path: Path, environment: Environment) -> dict[str, Any]:
-    """Compare all rows, each tenant's in the direction that leads away from its owner. Raises NeedsOperator if rows
-    differ: their keys are in alih status."""
-    async with app.opened(path, environment) as migration:
-        verdicts = [await _verified(migration, direction) for direction in migration.directions]
-    rows, findings = sum(v.rows for v in verdicts), [f for v in verdicts for f in v.findings]
-    undecided = sum(v.undecided for v in verdicts)
-    if findings or undecided:
-        raise NeedsOperator(
-            f"{len(findings)} of {rows} rows differ, {undecided} could not be decided",
-            remedy="alih status --json lists their keys and likely causes",
-        )
-    return {"rows": rows, "mismatches": 0, "undecided": 0}
-
-
-async def _verified(migration: Migration, direction: Direction) -> Verdict:
-    tenants = None
-    if "control" in migration.dsns:
-        async with Line(migration.dsns["control"], "the control database") as line:
-            tenants = await Control(line).owned_by(direction.reads)
-    async with migration.engine(direction).verifier() as verifier:
-        verdict = await verifier.everything(tenants)
-        await verifier.record(verdict)
-    if "control" in migration.dsns:
-        async with Line(migration.dsns["control"], "the control database") as line:
-            await Control(line).record_verdict(verdict, direction)
-    return verdict
 
 
 def percentiles(ordered: list[float]) -> dict[str, float]:

@@ -27,7 +27,14 @@ class Verification(Protocol):
     """Comparison of what has changed since it was last verified: while it is written to, and behind a fence."""
 
     async def recent_changes(self, tenants: Sequence[str]) -> Verdict: ...
+    async def pending(self, tenant: str) -> int: ...
     async def changed_keys(self, tenant: str) -> Verdict: ...
+
+
+class Ranges(Protocol):
+    """The numbers that each side draws for new rows."""
+
+    async def apart(self) -> None: ...
 
 
 class Gate(Protocol):

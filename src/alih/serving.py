@@ -149,6 +149,7 @@ async def _conductor(
         control=control,
         probe=NoProbe(),
         unexplained=partial(_unexplained, migration),
+        losses=partial(app.losses, migration),
     )
 
 

@@ -14,7 +14,14 @@ from alih import cli, errors
 from alih.contract import shape
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "demo").rglob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "demo").rglob("*.md"),
+        *(ROOT / "benchmarks").glob("*.md"),
+    ]
+)
 
 SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "Top level": (shape.ContractShape,),
@@ -22,7 +29,15 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "The tenant": (shape.TenantShape,),
     "An entity": (shape.EntityShape,),
     "Rows by way of a parent": (shape.ViaShape,),
-    "A field's rule": (shape.PlainShape, shape.CodedShape, shape.LinkShape, shape.SqlShape, shape.ConstantShape),
+    "A field's rule": (
+        shape.PlainShape,
+        shape.CodedShape,
+        shape.LinkShape,
+        shape.OffsetShape,
+        shape.SqlShape,
+        shape.ConstantShape,
+    ),
+    "The copy": (shape.CopyShape,),
     "A cohort": (shape.CohortShape,),
     "The gateway": (shape.GatewayShape,),
     "Where the tenant is found": (shape.TenantFromShape,),

@@ -101,6 +101,8 @@ def _upsert(change: RowChange, rows: Rows) -> None:
             rows[key] = _filled(change.row, old)
         case Kind.DELETE:
             pass
+        case Kind.NOTHING:
+            assert key not in rows, "a row that came and went is there"
 
 
 def _filled(row: Row, earlier: Row) -> Row:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from alih.errors import Corrupt, Retryable
+from alih.errors import Corrupt, NeedsOperator, Retryable
 from alih.model.change import Lsn
 from alih.model.finding import Cause, Finding, Verdict
 from alih.model.phase import Phase, Verified, advance, name
@@ -42,7 +42,9 @@ class World:
     owner: Side = Side.SOURCE
     fault: Fault | None = None
     clean: bool = True
+    pending: int = 0
     drains: bool = True
+    apart: bool = True
     events: list[str] = field(default_factory=list)
     dead: bool = False
     journal_rows: dict[str, tuple[Side, int, Phase]] = field(default_factory=dict)
@@ -116,6 +118,7 @@ class World:
             fences={side: FakeFence(self, side) for side in Side},
             stream=FakeStream(self),
             verifier=FakeVerifier(self),
+            ranges=FakeRanges(self),
             gate=FakeGate(self),
             journal=FakeJournal(self),
             probe=FakeProbe(self),
@@ -167,6 +170,10 @@ class FakeVerifier:
         self.world.end()
         return self._verdict()
 
+    async def pending(self, tenant: str) -> int:
+        assert tenant in self.world.tracked
+        return self.world.pending
+
     async def changed_keys(self, tenant: str) -> Verdict:
         assert self.world.accepting(tenant) == [], "a tenant that is written to is verified as if it were not"
         await self.world.waited("verify changed")
@@ -175,6 +182,16 @@ class FakeVerifier:
     def _verdict(self) -> Verdict:
         found = () if self.world.clean else (Finding(entity="orders", key=("9",), cause=Cause.MISSING),)
         return Verdict(rows=3, findings=found, undecided=0, position=Lsn(7))
+
+
+@dataclass
+class FakeRanges:
+    world: World
+
+    async def apart(self) -> None:
+        await self.world.waited("ranges apart")
+        if not self.world.apart:
+            raise NeedsOperator("numbers meet", remedy="none")
 
 
 @dataclass

@@ -38,6 +38,7 @@ async def test_unexplained_money_blocks_done() -> None:
         control=cast(Any, Moved()),
         probe=missing,
         unexplained=unexplained,
+        losses=missing,
     )
     with pytest.raises(NeedsOperator, match="the money of 1 tenants of cohort rest is not explained"):
         await conductor._finish("rest", ["1", "2"])

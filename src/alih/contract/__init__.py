@@ -9,5 +9,17 @@ from alih.contract.drafting import draft
 from alih.contract.lineage import LineageRow, lineage
 from alih.contract.load import load, load_engine
 from alih.contract.problem import Problem
+from alih.contract.rehearsing import rehearse
 
-__all__ = ["LineageRow", "Problem", "Projections", "check", "compile", "draft", "lineage", "load", "load_engine"]
+__all__ = [
+    "LineageRow",
+    "Problem",
+    "Projections",
+    "check",
+    "compile",
+    "draft",
+    "lineage",
+    "load",
+    "load_engine",
+    "rehearse",
+]

@@ -22,7 +22,7 @@ def unknown(subject: Subject) -> Iterator[Problem]:
     for column, _ in subject.entity.key:
         if column not in source.names:
             yield subject.problem(f"key.{column}", f"{source.table} has no column {column}", "correct the name")
-    for part in ("not_moved", "reverse"):
+    for part in ("not_moved", "reverse", "keep"):
         for column in sorted(getattr(subject.entity, part).keys() - source.names):
             yield subject.problem(f"{part}.{column}", f"{source.table} has no column {column}", "correct or remove it")
     for place, sql in subject.target_expressions():

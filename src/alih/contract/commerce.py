@@ -121,9 +121,9 @@ def _judge_column(sql: str, entity: Entity | None, path: Path, findings: Finding
 
 
 def _comes_back(entity: Entity, column: str) -> bool:
-    """On the target the expression runs over what the way back gives; other columns are not there."""
+    """On the target the expression runs over what the way back gives; other columns are not there, or not whole."""
     try:
-        return column not in entity.not_moved and ways.backward(entity, column, Row("r")) is not None
+        return column not in {**entity.not_moved, **entity.keep} and ways.backward(entity, column, Row("r")) is not None
     except UnfitError:
         return True  # an expression of the entity itself is unfit, and named there
 
@@ -131,6 +131,8 @@ def _comes_back(entity: Entity, column: str) -> bool:
 def _remedy(entity: Entity, column: str) -> str:
     if column in entity.not_moved:
         return "it is not moved: use columns that cross"
+    if column in entity.keep:
+        return "it is kept at the source, for it does not come back whole: use other columns"
     return "use columns that cross and come back, or add the way back to the entity's `reverse`"
 
 

@@ -1,15 +1,18 @@
 """A checked contract to projections: complete, qualified, cast SQL for both directions."""
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alih.contract import expression, tenancy, types
-from alih.contract.expression import Row
+from alih.contract.expression import Row, quoted
 from alih.contract.tenancy import Schemas
-from alih.contract.ways import Way, backward, forward
+from alih.contract.ways import Way, backward, bound, forward
 from alih.model.catalog import Catalog, ColumnInfo, TableInfo
 from alih.model.contract import Contract, Entity, Scope, Via
 from alih.model.projection import Assignment, Direction, Projection, ReadColumn
+
+_LITERAL = re.compile(r"('(?:[^']|'')*'|-?\d+(?:\.\d+)?|true|false)(::[\w \"().,]+)?")  # as pg_get_expr prints one
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,10 @@ def _reverse(contract: Contract, schemas: Schemas, entity: Entity) -> Projection
         reads=entity.target,
         writes=entity.source,
         read_columns=_read(schemas.target_table(entity), schemas.target, key, [*ways.values(), tenant_read, ours]),
-        assignments=_assignments(ways, [s for s, _ in entity.key], schemas.source_table(entity), schemas.source),
+        assignments=tuple(
+            _returning(schemas, entity, a)
+            for a in _assignments(ways, [s for s, _ in entity.key], schemas.source_table(entity), schemas.source)
+        ),
         reads_ours=_ours(entity, read),
         writes_ours=None,
         tenant_read=_sql(tenant_read),
@@ -82,6 +88,40 @@ def _ways_back(entity: Entity, table: TableInfo, row: Row) -> Iterator[tuple[str
         way = None if column.name in entity.not_moved or column.generated else backward(entity, column.name, row)
         if way is not None:
             yield column.name, way
+
+
+def _returning(schemas: Schemas, entity: Entity, assignment: Assignment) -> Assignment:
+    """The way back of one source column, with what becomes of a value that crosses and returns unchanged."""
+    column = schemas.source_column(entity, assignment.column)
+    way = backward(entity, column.name, crossed(schemas, entity, "w"))
+    returned = None if way is None else way.cast(types.travelling(column, schemas.source.types)).sql
+    if column.name not in entity.keep:
+        return replace(assignment, returned=returned)
+    made, read = crossed(schemas, entity, "w"), schemas.target_row(entity, "r")
+    fields = [f.target for f in bound(entity, column.name)]
+    same = " AND ".join(f"{made.column(f)}::text IS NOT DISTINCT FROM ({read.column(f)})::text" for f in fields)
+    return replace(
+        assignment,
+        update=f"CASE WHEN {same} THEN w.{quoted(column.name)} ELSE {assignment.sql} END",
+        inputs=assignment.inputs.union(fields),
+        returned=returned,
+    )
+
+
+def crossed(schemas: Schemas, entity: Entity, alias: str) -> Row:
+    """The target's row as the source row `alias` makes it: by fields, and by defaults that are literals."""
+    row = schemas.source_row(entity, alias)
+    ways = {f.target: forward(f.rule, row) for f in entity.fields}
+    made = {
+        c.name: (ways[c.name] if c.name in ways else _default(c)).cast(types.travelling(c, schemas.target.types))
+        for c in schemas.target_table(entity).columns
+    }
+    return Row(alias, made={name: f"({way.sql})" for name, way in made.items()})
+
+
+def _default(column: ColumnInfo) -> Way:
+    literal = column.default is not None and _LITERAL.fullmatch(column.default)
+    return Way(str(column.default) if literal else "NULL", frozenset())
 
 
 def _read(table: TableInfo, database: Catalog, key: list[str], ways: list[Way | None]) -> tuple[ReadColumn, ...]:

@@ -21,6 +21,7 @@ from alih.model.contract import (
     Plain,
     Rule,
     Scope,
+    Shifted,
     Table,
     Via,
 )
@@ -79,6 +80,8 @@ def convert(contract: ContractShape, findings: Findings) -> Iterator[Entity]:
             not_moved=dict(entity.not_moved),
             ours=_sql(entity.ours, (*path, "ours"), findings),
             link=_link(entity, path, findings),
+            offset=_offset(entity, path, findings),
+            keep=dict(entity.keep),
             purpose=entity.purpose,
             place=findings.document.place(*path),
         )
@@ -146,13 +149,13 @@ def _fields(entity: EntityShape, contract: ContractShape, path: Path, findings: 
         data = rule.data if isinstance(rule, shape.Classified) else None
         yield Field(
             target=target,
-            rule=_rule(rule, contract, here, findings),
+            rule=_rule(rule, contract, entity.keep, here, findings),
             data=None if data is None else PersonalData(data),
             place=findings.document.place(*here),
         )
 
 
-def _rule(rule: shape.Rule, contract: ContractShape, path: Path, findings: Findings) -> Rule:
+def _rule(rule: shape.Rule, contract: ContractShape, keep: Mapping[str, str], path: Path, findings: Findings) -> Rule:
     match rule:
         case shape.ConstantShape():
             return Constant(sql=_literal(rule.value))
@@ -163,8 +166,10 @@ def _rule(rule: shape.Rule, contract: ContractShape, path: Path, findings: Findi
         case shape.LinkShape():
             judge_link(rule.link, contract, (*path, "link"), findings)
             return Linked(source=rule.source, entity=rule.link)
+        case shape.OffsetShape():
+            return Shifted(source=rule.source, entity=rule.offset, by=_shift(rule.offset, contract, path, findings))
         case shape.CodedShape():
-            return _coded(rule, path, findings)
+            return _coded(rule, keep, path, findings)
         case shape.PlainShape():
             return Plain(source=rule.source)
         case _:
@@ -184,16 +189,48 @@ def judge_link(name: str, contract: ContractShape, path: Path, findings: Finding
         findings.add(path, f"the key of {name} has several columns", "link entities with a one-column key")
 
 
-def _coded(rule: shape.CodedShape, path: Path, findings: Findings) -> Coded:
+def _shift(name: str, contract: ContractShape, path: Path, findings: Findings) -> int:
+    """What the ids of the entity `name` have more on the target."""
+    entity = contract.entities.get(name)
+    if entity is None:
+        findings.add((*path, "offset"), f"there is no entity {name}", "name one of `entities`")
+    elif entity.offset is None:
+        findings.add((*path, "offset"), f"{name} has no offset", f"give {name} an `offset:`, or write the plain column")
+    return entity.offset or 0 if entity else 0
+
+
+def _offset(entity: EntityShape, path: Path, findings: Findings) -> int | None:
+    if entity.offset is not None and entity.link is not None:
+        findings.add((*path, "offset"), "stands beside a link", "keep one of the two: it says what the ids become")
+    if entity.offset is not None and len(entity.key) != 1:
+        findings.add((*path, "offset"), "the key has several columns", "offset entities with a one-column key")
+    if entity.offset == 0:
+        findings.add((*path, "offset"), "moves no id", "leave it out: the ids stay the same")
+    return entity.offset
+
+
+def _coded(rule: shape.CodedShape, keep: Mapping[str, str], path: Path, findings: Findings) -> Coded:
     forward = {code: str(target) for code, target in rule.map.items()}
     backward = {str(target): str(code) for target, code in rule.reverse.items()}
+    others = [None if code is None else str(code) for code in (rule.other, rule.reverse_else)]
+    _judge_codes(forward, backward, path, findings, kept=rule.source in keep)
+    if others[0] is not None and rule.source not in keep:
+        findings.add((*path, "else"), "loses the code that stood there", f"add `keep: {{{rule.source}: reason}}`")
+    if others[1] is not None and others[1] not in forward:
+        findings.add((*path, "reverse_else"), f"{others[1]} is no code of `map`", "name one of the source's codes")
+    return Coded(source=rule.source, forward=forward, backward=backward, other=others[0], reverse_other=others[1])
+
+
+def _judge_codes(
+    forward: Mapping[str, str], backward: Mapping[str, str], path: Path, findings: Findings, *, kept: bool
+) -> None:
     for code, target in forward.items():
         first = next(c for c, t in forward.items() if t == target)
-        if first != code:
+        if first != code and not kept:
             findings.add(
                 (*path, "map", code),
                 f"{target} already stands for {first}",
-                "give each code one of its own, or the way back is lost",
+                "give each code one of its own, or add the column to `keep`, or the way back is lost",
             )
     for target, code in backward.items():
         if target in forward.values():
@@ -202,7 +239,6 @@ def _coded(rule: shape.CodedShape, path: Path, findings: Findings) -> Coded:
             )
         elif code not in forward:
             findings.add((*path, "reverse", target), f"{code} is no code of `map`", "name one of the source's codes")
-    return Coded(source=rule.source, forward=forward, backward=backward)
 
 
 def _literal(value: shape.Scalar) -> str:
@@ -218,8 +254,9 @@ def _literal(value: shape.Scalar) -> str:
 
 
 def _reverse(entity: EntityShape, path: Path, findings: Findings) -> Mapping[str, str]:
-    for column in entity.reverse.keys() & entity.not_moved.keys():
-        findings.add((*path, "reverse", column), "stands under not_moved too", "keep one of the two")
+    for part in ("reverse", "keep"):
+        for column in getattr(entity, part).keys() & entity.not_moved.keys():
+            findings.add((*path, part, column), "stands under not_moved too", "keep one of the two")
     return {c: _sql(sql, (*path, "reverse", c), findings) or "" for c, sql in entity.reverse.items()}
 
 

@@ -42,12 +42,15 @@ class UnfitError(Exception):
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row by its alias in SQL. `casts` are the columns that are to be seen as another type, for where the SQL also
-    runs the row has only that one."""
+    runs the row has only that one. `made` gives SQL for columns of a row that is nowhere, but made of another one."""
 
     alias: str
     casts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    made: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def column(self, name: str) -> str:
+        if name in self.made:
+            return self.made[name]
         own = f"{self.alias}.{quoted(name)}"
         return f"({own}::{self.casts[name]})" if name in self.casts else own
 

@@ -7,8 +7,8 @@ from alih.contract.expression import Row, quoted
 from alih.contract.problem import Problem
 from alih.contract.subject import Subject
 from alih.contract.tenancy import relation
-from alih.model.catalog import ReplicaIdentity, TableInfo
-from alih.model.contract import Entity, Field, Linked, Own, Plain, Via
+from alih.model.catalog import ForeignKey, ReplicaIdentity, TableInfo
+from alih.model.contract import Entity, Field, Linked, Own, Plain, Rule, Shifted, Via
 
 
 def problems(subject: Subject) -> Iterator[Problem]:
@@ -21,6 +21,8 @@ def problems(subject: Subject) -> Iterator[Problem]:
         yield from _identity(subject, subject.target, [t for _, t in entity.key])
     for source, target in entity.key:
         yield from _key_field(subject, source, target)
+    yield from _references(subject)
+    yield from _kept(subject)
     match entity.tenant:
         case Own(column):
             yield from _tenant_column(subject, column)
@@ -150,5 +152,57 @@ def _carries(field: Field, column: str, parent: Entity, key: str) -> bool:
             return source == column
         case Linked(source=source, entity=entity), Linked(entity=other):
             return source == column and entity == other
+        case Shifted(source=source, by=by), Shifted(by=other_by):
+            return source == column and by == other_by
         case _:
             return False
+
+
+def _references(subject: Subject) -> Iterator[Problem]:
+    """Ids that become others at home have to become the same wherever another table holds them."""
+    made = {k.columns[0]: _made(subject, k) for k in subject.source.foreign_keys if len(k.columns) == 1}
+    for field in subject.entity.fields:
+        match field.rule, made.get(getattr(field.rule, "source", "")):
+            case Plain(source=source), (Linked() | Shifted()) as rule:
+                form = "link" if isinstance(rule, Linked) else "offset"
+                yield Problem(
+                    field.place,
+                    f"holds ids of {rule.entity}, which are others on the target",
+                    f"write {{{form}: {rule.entity}, from: {source}}}",
+                )
+            case _:
+                pass
+        if isinstance(field.rule, Shifted):
+            yield from _no_integer(subject, field, field.rule)
+
+
+def _made(subject: Subject, foreign_key: ForeignKey) -> Rule | None:
+    """How the column that a foreign key refers to crosses, where it is an entity's key."""
+    for entity in subject.contract.entities:
+        if entity.source == foreign_key.references and [s for s, _ in entity.key] == list(foreign_key.referenced):
+            return next((f.rule for f in entity.fields if f.target == entity.key[0][1]), None)
+    return None
+
+
+def _no_integer(subject: Subject, field: Field, rule: Shifted) -> Iterator[Problem]:
+    for column in (subject.source.column(rule.source), subject.target.column(field.target)):
+        if column is not None and column.type not in ("smallint", "integer", "bigint"):
+            yield Problem(
+                field.place, f"{column.name} is {column.full_type}", "an offset is for whole numbers: use `link`"
+            )
+
+
+def _kept(subject: Subject) -> Iterator[Problem]:
+    for column in subject.entity.keep:
+        if column in dict(subject.entity.key) or subject.entity.tenant == Own(column):
+            yield subject.problem(
+                f"keep.{column}",
+                "tells which row it is, or whose",
+                "map it so that it comes back whole, and leave it out",
+            )
+        elif ways.backward(subject.entity, column, Row("r")) is None:
+            yield subject.problem(
+                f"keep.{column}",
+                "nothing gives it back, so it keeps its value in any case",
+                f"leave it out, or add `reverse: {{{column}: SQL over target columns}}` for rows that are new",
+            )

@@ -173,8 +173,8 @@ def _judge_conversion(value: Value, contract: Contract, path: Path, findings: Fi
         findings.add(path, "has several conversions", "keep one of cast, coded and link")
     if value.coded is not None and not _is_coded(value.coded, contract):
         findings.add(path, f"{value.coded} has no code list", "name entity.target_column of a field with a `map`")
-    if value.link is not None and not any(e.name == value.link and e.link for e in contract.entities):
-        findings.add(path, f"{value.link} is no entity with a link", "name an entity that has `link`")
+    if value.link is not None and not any(e.name == value.link and (e.link or e.offset) for e in contract.entities):
+        findings.add(path, f"{value.link} is no entity with a link", "name an entity that has `link` or `offset`")
 
 
 def _is_coded(name: str, contract: Contract) -> bool:

@@ -49,11 +49,18 @@ class PlainShape(Classified):
 class CodedShape(Classified):
     source: Text = Field(alias="from")
     map: Annotated[dict[str, Code], Field(min_length=1)]
+    other: Code | None = Field(default=None, alias="else")
     reverse: dict[str, Code] = {}
+    reverse_else: Code | None = None
 
 
 class LinkShape(Classified):
     link: Text
+    source: Text = Field(alias="from")
+
+
+class OffsetShape(Classified):
+    offset: Text
     source: Text = Field(alias="from")
 
 
@@ -86,9 +93,10 @@ Rule = Annotated[
     | Annotated[ConstantShape, Tag("<value>")]
     | Annotated[SqlShape, Tag("<sql>")]
     | Annotated[LinkShape, Tag("<link>")]
+    | Annotated[OffsetShape, Tag("<offset>")]
     | Annotated[CodedShape, Tag("<map>")]
     | Annotated[PlainShape, Tag("<from>")],
-    _first_key("value", "sql", "link", "map", "from"),
+    _first_key("value", "sql", "link", "offset", "map", "from"),
 ]
 Tenancy = Annotated[Annotated[Text, Tag("<text>")] | Annotated[ViaShape, Tag("<via>")], _first_key("via")]
 
@@ -102,9 +110,11 @@ class EntityShape(Shape):
     history: Literal["moves", "stays"] = "moves"
     ours: Text | None = None
     link: Text | None = None
+    offset: int | None = None
     purpose: Text
     fields: Annotated[dict[str, Rule], Field(min_length=1)]
     reverse: dict[str, Text] = {}
+    keep: dict[str, Text] = {}
     not_moved: dict[str, Text] = {}
 
 

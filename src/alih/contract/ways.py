@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from alih.contract import expression
 from alih.contract.expression import Row, literal
 from alih.model.catalog import ColumnInfo
-from alih.model.contract import Coded, Constant, Entity, Expression, Field, Linked, Plain, Rule
+from alih.model.contract import Coded, Constant, Entity, Expression, Field, Linked, Plain, Rule, Shifted
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,12 @@ def forward(rule: Rule, row: Row) -> Way:
     match rule:
         case Plain(source=source):
             return _plain(source, row)
-        case Coded(source=source, forward=codes):
-            return _coded(source, codes, row)
+        case Coded(source=source, forward=codes, other=other):
+            return _coded(source, codes, other, row)
         case Linked(source=source, entity=entity):
             return _linked(source, entity, "source_id", "target_id", row)
+        case Shifted(source=source, by=by):
+            return _shifted(source, by, row)
         case Expression(sql=sql):
             return _expression(sql, row)
         case Constant(sql=sql):
@@ -59,6 +61,19 @@ def backward(entity: Entity, column: str, row: Row) -> Way | None:
         return _expression(entity.reverse[column], row)
     field = back_field(entity, column)
     return None if field is None else _back(field, row)
+
+
+def bound(entity: Entity, column: str) -> list[Field]:
+    """The fields that have to be unchanged on the target for `column` to keep its value at the source: what it is
+    made into and made from, and the same of every other column that these are made of."""
+    columns, targets, size = {column}, set[str](), -1
+    while size != len(columns) + len(targets):
+        size = len(columns) + len(targets)
+        ways_back = (backward(entity, c, Row("r")) for c in columns)
+        targets |= set[str]().union(*(w.inputs for w in ways_back if w is not None))
+        targets |= {f.target for f in entity.fields if sources(f.rule) & columns}
+        columns |= set[str]().union(*(sources(f.rule) for f in entity.fields if f.target in targets))
+    return [f for f in entity.fields if f.target in targets]
 
 
 def back_field(entity: Entity, column: str) -> Field | None:
@@ -87,10 +102,12 @@ def _back(field: Field, row: Row) -> Way | None:
     match field.rule:
         case Plain():
             return _plain(field.target, row)
-        case Coded(forward=codes, backward=more):
-            return _coded(field.target, {target: code for code, target in codes.items()} | dict(more), row)
+        case Coded() as coded:
+            return _coded(field.target, coded.back, coded.reverse_other, row)
         case Linked(entity=entity):
             return _linked(field.target, entity, "target_id", "source_id", row)
+        case Shifted(by=by):
+            return _shifted(field.target, -by, row)
         case Expression(reverse=str(reverse)):
             return _expression(reverse, row)
         case _:
@@ -106,10 +123,18 @@ def _expression(sql: str, row: Row) -> Way:
     return Way(parsed.over(row), parsed.columns)
 
 
-def _coded(name: str, codes: Mapping[str, str], row: Row) -> Way:
+def _coded(name: str, codes: Mapping[str, str], other: str | None, row: Row) -> Way:
     """A code that the list does not know gives NULL, and a NOT NULL column then stops the stream by name."""
-    arms = " ".join(f"WHEN {literal(code)} THEN {literal(other)}" for code, other in codes.items())
-    return Way(f"CASE ({row.column(name)})::text {arms} END", frozenset({name}))
+    value = f"({row.column(name)})::text"
+    arms = " ".join(f"WHEN {literal(code)} THEN {literal(there)}" for code, there in codes.items())
+    if other is not None:
+        arms += f" ELSE CASE WHEN {value} IS NOT NULL THEN {literal(other)} END"
+    return Way(f"CASE {value} {arms} END", frozenset({name}))
+
+
+def _shifted(name: str, by: int, row: Row) -> Way:
+    """As numeric, which has no end: the column's own type then refuses what it cannot hold."""
+    return Way(f"({row.column(name)})::numeric {'-' if by < 0 else '+'} {abs(by)}", frozenset({name}))
 
 
 def _linked(name: str, entity: str, here: str, there: str, row: Row) -> Way:

@@ -65,9 +65,7 @@ def code_lists(contract: Contract, direction: Direction) -> dict[str, Codes]:
 
 
 def _code_list(rule: Coded, direction: Direction) -> Codes:
-    if direction is Direction.FORWARD:
-        return rule.forward
-    return {**{there: here for here, there in rule.forward.items()}, **rule.backward}
+    return rule.forward if direction is Direction.FORWARD else rule.back
 
 
 async def shaped(shape: Shape, scope: Mapping[str, Datum], conversions: Conversions) -> dict[str, Datum]:

@@ -2,7 +2,7 @@
 
 A *segment* is a stretch of the log in which the changes of each key have been folded. A change of a key stands
 alone in its segment, for it names two rows at once. Folding counts exactly: a row inserted and deleted within the
-segment leaves nothing, a row deleted and inserted again is *replaced* (its unmapped columns start anew), so the
+segment leaves only a note, a row deleted and inserted again is *replaced* (its unmapped columns start anew), so the
 number of rows that each statement has to touch is known before it runs.
 """
 
@@ -24,6 +24,7 @@ class Kind(StrEnum):
     REPLACE = "R"  # deleted, then inserted under the same key
     DELETE = "D"
     MOVE = "K"  # the key changed; `old` has the former one
+    NOTHING = "N"  # inserted and deleted again: only noted, for whoever has seen the row in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,7 @@ class Segment:
         key = tuple(image[place] for place in key_places)
         folded = _fold(rows.get(key), change, xid)
         self.history.append(Folded(entity, key_places, change, xid))
-        if folded is None:
-            del rows[key]
-        else:
-            rows[key] = folded
+        rows[key] = folded
 
     def halves(self) -> "tuple[Segment, Segment]":
         """The same changes in log order, as two segments; for rows that must not be written all at once."""
@@ -119,9 +117,9 @@ def with_key(change: _AnyChange, key_places: tuple[int, ...]) -> _AnyChange:
     return replace(change, new=new)
 
 
-def _fold(prior: RowChange | None, change: Change, xid: int) -> RowChange | None:
+def _fold(prior: RowChange | None, change: Change, xid: int) -> RowChange:
     match change, prior.kind if prior else None:
-        case Insert(new=row), None:
+        case Insert(new=row), None | Kind.NOTHING:
             return RowChange(Kind.INSERT, row, xid)
         case Insert(new=row), Kind.DELETE:
             return RowChange(Kind.REPLACE, row, xid)
@@ -130,8 +128,8 @@ def _fold(prior: RowChange | None, change: Change, xid: int) -> RowChange | None
             return RowChange(Kind.PARTIAL if None in row else Kind.UPDATE, row, xid)
         case Update(), (Kind.INSERT | Kind.REPLACE) as kind:
             return RowChange(kind, _completed(change, prior), xid)
-        case Delete(), Kind.INSERT:
-            return None
+        case Delete(), Kind.INSERT if prior is not None:
+            return RowChange(Kind.NOTHING, prior.row, xid)
         case Delete(old=row), None | Kind.UPDATE | Kind.PARTIAL | Kind.REPLACE:
             return RowChange(Kind.DELETE, row, xid)
         case _:

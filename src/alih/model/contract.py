@@ -3,6 +3,7 @@
 Made once from `alih.yaml` by `alih.contract`; everything else in alih reads these and never YAML.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,8 @@ from types import MappingProxyType
 
 from alih.model.commerce import Payments, Rules, Sales, Trial
 from alih.model.side import Side
+
+_WHOLE = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 class Scope(StrEnum):
@@ -66,12 +69,26 @@ class Plain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coded:
-    """One code list for another. `forward` is total over the source's codes; `backward` adds target codes
-    that have no source twin (several target codes may mean one source code). Codes are compared as text."""
+    """One code list for another. Codes are compared as text.
+
+    `backward` adds target codes that have no source twin (several target codes may mean one source code). Where
+    several source codes become one, the first comes back. `other` is the target code of every source code that is
+    not listed, `reverse_other` the source code of every target code that is not; None: such a code gives NULL.
+    """
 
     source: str
     forward: Mapping[str, str]
     backward: Mapping[str, str]
+    other: str | None = None
+    reverse_other: str | None = None
+
+    @property
+    def back(self) -> Mapping[str, str]:
+        """Target code → source code."""
+        back: dict[str, str] = {}
+        for code, target in self.forward.items():
+            back.setdefault(target, code)
+        return back | dict(self.backward)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +97,15 @@ class Linked:
 
     source: str
     entity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shifted:
+    """The id that the row of `entity` has on the other side: `by` more than at the source."""
+
+    source: str
+    entity: str
+    by: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +124,7 @@ class Constant:
     sql: str
 
 
-Rule = Plain | Coded | Linked | Expression | Constant
+Rule = Plain | Coded | Linked | Shifted | Expression | Constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +158,10 @@ class Entity:
 
     `ours` is SQL over the target's columns that says which target rows belong to the moved shop.
     `link` is SQL on the target database giving (source key, target key) of rows that exist on both sides.
+    `offset` is what the target's key has more than the source's.
     `reverse` gives SQL over the target's columns for source columns that no single field can give back.
+    `keep` gives reasons for source columns that the target cannot give back whole: what crosses of them comes back
+    only when it was changed there; else the source's row keeps the value that it has.
     """
 
     name: str
@@ -147,8 +176,16 @@ class Entity:
     not_moved: Mapping[str, str]
     ours: str | None
     link: str | None
+    offset: int | None
+    keep: Mapping[str, str]
     purpose: str
     place: Place
+
+    def shifted(self, identifier: str, *, back: bool) -> str | None:
+        """The id on the other side, of an entity with an offset; None for what is no whole number."""
+        if self.offset is None or not _WHOLE.fullmatch(identifier):
+            return None
+        return str(int(identifier) + (-self.offset if back else self.offset))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +199,7 @@ class Value:
     path: str
     cast: str | None = None  # text | integer | rupiah_text ("145000.00") | rupiah (integer)
     coded: str | None = None  # "entity.target_column": that field's code list, in this direction
-    link: str | None = None  # entity whose link table gives the other side's id
+    link: str | None = None  # entity whose link or offset gives the other side's id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,9 @@ class Assignment:
     """A column of the writing side and the SQL over `r` that gives it, cast to the column's `type`.
 
     `inputs` are the read columns that the SQL uses: a row that arrives without one of them cannot set it.
+    `update` is SQL over `r` and `w`, where an update of a row that is there sets another value than an insert: a
+    column that keeps its value while what crossed of it is unchanged. None: both set `sql`.
+    `returned` is SQL over `w`, on the way back only: what the column becomes once its row has crossed and come back.
     `sent` is the SQL for the reading side, which may lack `type`: its value has the same text, and in binary the
     column takes it as it is.
     """
@@ -58,6 +61,8 @@ class Assignment:
     inputs: frozenset[str]
     key: bool
     sent: str
+    update: str | None = None
+    returned: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg import AsyncConnection, sql
+from psycopg.types.json import Jsonb
 
 from alih.model.change import Lsn
 from alih.model.projection import Direction
@@ -28,10 +29,12 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """The transaction (32 bits) that alih last applied to a key, and where in the log it ends at the latest."""
+    """The transaction (32 bits) that alih last applied to a key, where in the log it ends at the latest, and the key
+    on the reading side."""
 
     xid: int
     position: Lsn
+    read_key: Key
 
 
 def log_changed(statements: Statements, position: Lsn) -> sql.Composed:
@@ -77,11 +80,11 @@ async def applied(
 ) -> Mapping[Key, Touched]:
     """What was last applied to these keys (as the writing side has them), where that is still known."""
     cursor = await connection.execute(
-        "SELECT write_key, xid, position::text FROM alih.changed WHERE direction = %s AND entity = %s"
-        " AND write_key IN (SELECT string_to_array(k, chr(31)) FROM unnest(%s::text[]) k)",
-        (direction.value, entity, ["\x1f".join(key) for key in keys]),
+        "SELECT write_key, xid, position::text, read_key FROM alih.changed WHERE direction = %s AND entity = %s"
+        " AND write_key IN (SELECT ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_array_elements(%s) k)",
+        (direction.value, entity, Jsonb([list(key) for key in keys])),
     )
-    return {tuple(key): Touched(int(xid), Lsn.parse(at)) for key, xid, at in await cursor.fetchall()}
+    return {tuple(key): Touched(int(xid), Lsn.parse(at), tuple(own)) for key, xid, at, own in await cursor.fetchall()}
 
 
 async def forget(connection: Connection, direction: Direction, position: Lsn, tenants: Sequence[str] | None) -> None:

@@ -17,6 +17,7 @@ from alih.model.chunk import Done, Snapshot
 from alih.model.projection import Projection
 from alih.model.stitching import Chunk, EntityChunks
 from alih.postgres import chunks, positions
+from alih.postgres.collisions import CollisionError
 from alih.postgres.failures import named
 from alih.postgres.forwarding import forward
 from alih.postgres.replaying import ReplayAnewError, SpoolReplay
@@ -40,6 +41,7 @@ class _InTheWayError(Exception):
 
 
 _COLLISIONS = (
+    CollisionError,
     errors.UniqueViolation,
     errors.ExclusionViolation,
     errors.DeadlockDetected,
@@ -69,16 +71,19 @@ class _Taken:
 
 
 class ChunkCopy:
-    """Copies one chunk of the entity that `projection` describes, `of_entity` being all its chunks."""
+    """Copies one chunk of the entity that `projection` describes, `of_entity` being all its chunks. `writer` is
+    prepared, and its session in replica role."""
 
-    def __init__(self, chunk: Chunk, of_entity: EntityChunks, projection: Projection, desk: Desk) -> None:
+    def __init__(
+        self, chunk: Chunk, of_entity: EntityChunks, projection: Projection, desk: Desk, writer: SegmentWriter
+    ) -> None:
         self._chunk = chunk
         self._of_entity = of_entity
         self._projection = projection
         self._direction = projection.direction
         self._reads, self._writes = desk.reads, desk.writes
         self._caught_up, self._paced = desk.caught_up, desk.paced
-        self._writer = SegmentWriter(desk.writes, desk.projections)
+        self._writer = writer
 
     async def copy(self) -> bool:
         """Copy, replay, mark done; false if it was done already. Safe to repeat, and to be killed in.
@@ -110,9 +115,6 @@ class ChunkCopy:
         attempt = await self._mark_spooling()
         if attempt is None:
             return False
-        await self._writes.execute("SET session_replication_role = replica")
-        await self._writer.prepare()
-        await self._writes.commit()
         taken = await self._take_snapshot()
         if shared:
             await self._caught_up()

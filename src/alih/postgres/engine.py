@@ -21,6 +21,7 @@ from alih.postgres.life import FollowerLife
 from alih.postgres.line import Line
 from alih.postgres.log import LogStream, log_stream
 from alih.postgres.positions import Applied
+from alih.postgres.repair import Repair
 from alih.postgres.session import Connection, connect
 from alih.postgres.throttle import Pace, Throttle
 from alih.postgres.verifier import Verifier
@@ -107,6 +108,15 @@ class Engine:
             with named("verifying"):
                 await verifier.prepare()
                 yield verifier
+
+    @asynccontextmanager
+    async def repair(self, by: str) -> AsyncIterator[tuple[Repair, Verifier]]:
+        """What mends rows, in the name of the account `by`, and what verifies them again."""
+        async with self._both() as (reads, writes), self.applied() as applied:
+            verifier = Verifier(self._streamed, reads, writes, applied)
+            with named("repairing"):
+                await verifier.prepare()
+                yield Repair(self._streamed, reads, writes, applied, by), verifier
 
     @asynccontextmanager
     async def applied(self) -> AsyncIterator[Applied]:

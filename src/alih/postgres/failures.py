@@ -17,6 +17,10 @@ _COLLIDED = ("40", "55P03")  # serialization failures and deadlocks; a lock not 
 _VALUES = ("22", "23", "P0")  # their first lines may quote what a row holds
 
 
+class Unmapped(NeedsOperator):
+    """The contract's rules give no value for a column that needs one."""
+
+
 @contextmanager
 def named(what: str) -> Iterator[None]:
     """Turn a server's error within into an AlihError about `what`, unchained: the original may quote rows."""
@@ -31,12 +35,13 @@ def meaning(failure: psycopg.Error, what: str) -> AlihError:
     state = failure.sqlstate
     if isinstance(failure, errors.UniqueViolation):
         return NeedsOperator(
-            f"a row that alih did not write stands in the way: {failure.diag.table_name} already has the key"
+            f"{what}: a row that alih did not write stands in the way: {failure.diag.table_name} already has the key"
             f" of a row that crosses (constraint {failure.diag.constraint_name})",
-            remedy="decide whose row it is: remove or re-key one of the two, or link them in the contract",
+            remedy="alih check --data names the rows; decide whose they are: remove or re-key one of the two, or link"
+            " or offset them in the contract",
         )
     if isinstance(failure, errors.NotNullViolation):
-        return NeedsOperator(
+        return Unmapped(
             f"{failure.diag.table_name}.{failure.diag.column_name} would become NULL: the contract's rule gives no"
             " value for a row that crosses (an unknown code, or a missing link)",
             remedy="complete the field's map or the entity's link in the contract, then run again",

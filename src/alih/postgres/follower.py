@@ -7,7 +7,6 @@ was decided about a change (drop, spool, apply: `alih.model.stitching`) still ho
 A batch ends with whatever whole transactions have arrived: at low load at once, under load with more of them.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -43,13 +42,11 @@ from alih.postgres.failures import named
 from alih.postgres.log import LogStream
 from alih.postgres.pgoutput import decode
 from alih.postgres.segments import SegmentWriter
-from alih.postgres.sql import query
+from alih.postgres.watching import Watch
 
 Connection = AsyncConnection[tuple[Any, ...]]
-Columns = Mapping[tuple[str, str], Sequence[str]]
 
 _MANY_DROPPED = 1_000  # transactions remembered until seen visible, before somebody looks
-_ASK_AGAIN_S = 0.05
 _BATCH = 20_000  # changes; a larger transaction is written in parts, committed once
 _LET_GO = 16 << 20  # log without rows for us that is let go of at once: a segment, which is what a server removes
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
@@ -64,31 +61,31 @@ class Follower:
     ) -> None:
         self._direction = direction
         self._reads = reads
-        self._columns: Columns = {}
-        self._types: Mapping[str, int] = {}
-        self._by_table = {(p.reads.schema, p.reads.name): p for p in projections}
+        self._watch = Watch(direction, projections, reads, connection)
         self._by_entity = {p.entity: p for p in projections}
         self._chunks: Mapping[str, EntityChunks] = {}
         self._chunk_version: int | None = None
         self._connection = connection
         self._writer = SegmentWriter(connection, projections)
-        self._relations: dict[int, _Table] = {}
+        self._relations: dict[int, _Table | None] = {}
         self._position = Lsn(0)
         self._stored = Lsn(0)
         self._dropped: set[int] = set()
         self._batch: _Batch | None = None
         self._transaction: _Transaction | None = None
         self._due = False
+        self._pending: list[bytes] = []  # the beginning of a transaction whose rest is on its way
 
     async def follow(self, log: LogStream, identity: Identity, slot: str, publications: Sequence[str]) -> None:
         """Run until cancelled. Raises Retryable when a connection is lost, another AlihError for what a person has
         to see; then state and reason are also stored."""
         try:
             with named(f"the {self._direction} stream"):
-                await self._resume(identity, slot, publications[0])
+                await self._resume(identity, slot, publications)
                 await log.start(slot, publications, self._position)
-                while True:
-                    await self._follow_once(log)
+                async with self._watch.watched(lambda: self._stored):
+                    while True:
+                        await self._follow_once(log)
         except Retryable:
             raise
         except AlihError as stop:
@@ -97,12 +94,18 @@ class Follower:
 
     async def _follow_once(self, log: LogStream) -> None:
         received = await log.receive()
-        for data in received.messages:
+        messages = self._pending + received.messages
+        whole = len(messages) if len(messages) > _BATCH else _whole(messages, self._transaction is not None)
+        self._pending = messages[whole:]
+        lonely = _lonely(messages[:whole])
+        for place, data in enumerate(messages[:whole]):
+            if place in lonely:
+                await self._commit()
             await self._take(data)
         self._due = True
         if self._transaction is None:
             await self._commit()
-            if not received.messages:
+            if not messages:
                 self._position = max(self._position, received.end)  # no transaction is open: all before is applied
             await self._confirm(log)
             reached(Point.BATCH_CONFIRMED)
@@ -123,7 +126,7 @@ class Follower:
             self._stored = self._position
         log.confirm(self._stored, self._position)
 
-    async def _resume(self, identity: Identity, slot: str, publication: str) -> None:
+    async def _resume(self, identity: Identity, slot: str, publications: Sequence[str]) -> None:
         row = await self._one(
             "SELECT position::text, dropped, system_id, timeline, publication::bigint FROM alih.stream"
             " WHERE direction = %s"
@@ -131,16 +134,15 @@ class Follower:
         self._position, self._dropped = Lsn.parse(row[0]), set(row[1])
         self._stored = self._position
         stored = Stored(Identity(row[2], row[3]), self._stored, row[4])
-        await condition.check(self._reads, self._direction, slot, publication, stored, identity)
+        await condition.check(self._reads, self._direction, slot, publications[0], stored, identity)
         await self._connection.execute(
             "UPDATE alih.stream SET stopped = NULL, state = 'following' WHERE direction = %s", (self._direction.value,)
         )
         await self._connection.commit()
         await self._connection.execute("SET session_replication_role = replica")
         await self._writer.prepare()
-        self._types = await self._type_ids()
+        await self._watch.begin(publications)
         await self._connection.commit()
-        self._columns = await self._columns_now()
 
     # --- one message ----------------------------------------------------------------------------------------
 
@@ -158,12 +160,18 @@ class Follower:
             case Message():
                 await self._message(message)
             case Truncate():
-                raise NeedsOperator(
-                    f"a table of the {self._direction.reads} was truncated, and alih does not repeat that",
-                    remedy="alih clean, then start the copy anew",
-                )
+                self._refuse_truncate(message)
             case Ignored():
                 pass
+
+    def _refuse_truncate(self, truncate: Truncate) -> None:
+        tables = [table for number in truncate.relations if (table := self._relations[number]) is not None]
+        if tables:
+            names = ", ".join(f"table {table.name}" for table in tables)
+            raise NeedsOperator(
+                f"{names} of the {self._direction.reads} was truncated, and alih does not repeat that",
+                remedy="alih clean, then start the copy anew",
+            )
 
     async def _end(self, commit: Commit) -> None:
         transaction = self._open_transaction()
@@ -189,6 +197,8 @@ class Follower:
         if transaction.own or transaction.begin.commit_lsn < self._position:
             return
         table = self._relations[change.relation]
+        if table is None:
+            return
         batch = await self._open_batch()
         chunks_of = self._chunks.get(table.entity)
         if chunks_of is None or chunks_of.settled(transaction.begin.commit_lsn):
@@ -318,36 +328,14 @@ class Follower:
             )
         return self._transaction
 
-    async def _known(self, relation: Relation) -> "_Table":
-        """The server describes a table before its first change, and anew after each ALTER TABLE. The log has only the
-        columns that cross, so a new one is seen in the catalog alone."""
-        at = (relation.schema, relation.name)
-        projection = self._by_table.get(at)
-        expected = [(c.name, self._types[c.type]) for c in projection.read_columns] if projection else []
-        offered = list(zip(relation.columns, relation.types, strict=True))
-        if projection is None or offered != expected or (await self._columns_now()).get(at) != self._columns.get(at):
-            raise NeedsOperator(
-                f"table {relation.schema}.{relation.name} of the {self._direction.reads} no longer has the columns that"
-                " the contract was compiled for",
-                remedy="undo the change of the table, or adapt the contract, alih clean, and start the copy anew",
-            )
+    async def _known(self, relation: Relation) -> "_Table | None":
+        """None for a table that is no longer the stream's: its changes are not for us."""
+        xid = self._transaction.begin.xid if self._transaction else None
+        projection = await self._watch.described(relation, xid)
+        if projection is None:
+            return None
         places = tuple(i for i, c in enumerate(projection.read_columns) if c.key)
-        return _Table(projection.entity, places)
-
-    async def _columns_now(self) -> Columns:
-        """The tables' columns, once the transaction at hand is visible: its commit can be streamed before."""
-        tables = {"schemas": [schema for schema, _ in self._by_table], "names": [name for _, name in self._by_table]}
-        while True:
-            found = await (await self._reads.execute(query("columns"), tables)).fetchall()
-            if self._transaction is None or all(Snapshot.parse(s).sees(self._transaction.begin.xid) for *_, s in found):
-                return {(schema, name): names for schema, name, names, _ in found}
-            await asyncio.sleep(_ASK_AGAIN_S)
-
-    async def _type_ids(self) -> Mapping[str, int]:
-        """The ids that the read columns' types have on the reading side; NULL for a type that is gone."""
-        names = sorted({c.type for p in self._by_table.values() for c in p.read_columns})
-        cursor = await self._reads.execute("SELECT t, to_regtype(t)::oid::bigint FROM unnest(%s::text[]) t", (names,))
-        return dict(await cursor.fetchall())
+        return _Table(projection.entity, places, str(projection.reads))
 
     async def _one(self, statement: str) -> tuple[Any, ...]:
         cursor = await self._connection.execute(statement, (self._direction.value,))
@@ -359,14 +347,40 @@ class Follower:
         return row
 
 
+def _whole(messages: Sequence[bytes], begun: bool) -> int:
+    """How many of the messages belong to whole transactions, or to one that is `begun` and in hand already."""
+    for place in reversed(range(len(messages))):
+        kind = messages[place][:1]
+        if kind == b"C":
+            return place + 1
+        if kind == b"B":
+            return place
+    return len(messages) if begun else 0
+
+
+def _lonely(messages: Sequence[bytes]) -> frozenset[int]:
+    """Where transactions begin that describe or empty a table: they may stop the stream, and what came before them is
+    to be applied then."""
+    found: set[int] = set()
+    begun = None
+    for place, message in enumerate(messages):
+        kind = message[:1]
+        if kind == b"B":
+            begun = place
+        elif kind in (b"R", b"T") and begun is not None:
+            found.add(begun)
+    return frozenset(found)
+
+
 class _Table:
     """A relation of the log as the contract knows it."""
 
-    __slots__ = ("entity", "key_places")
+    __slots__ = ("entity", "key_places", "name")
 
-    def __init__(self, entity: str, key_places: tuple[int, ...]) -> None:
+    def __init__(self, entity: str, key_places: tuple[int, ...], name: str) -> None:
         self.entity = entity
         self.key_places = key_places
+        self.name = name
 
 
 class _Transaction:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import sqlglot
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, errors, sql
 from psycopg.rows import DictRow, dict_row
 from sqlglot import exp
 
@@ -17,6 +17,7 @@ from alih.model.contract import Contract, Table
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
 from alih.postgres.installation import StreamName, publication
+from alih.postgres.sequences import Pair, layouts, of, too_narrow, unnoted
 from alih.postgres.sql import query
 
 _OLDEST, _NEWEST = 15, 18  # column lists of publications and GRANT … ON PARAMETER came with 15
@@ -237,3 +238,29 @@ async def _open_transactions(conn: Connection, server: DictRow) -> AsyncIterator
     if server["prepared"]:
         why = f"{server['prepared']} prepared transactions are open, and a slot waits for them: end each by its gid"
         yield Need("", why, True)
+
+
+async def sequences(conn: Connection, paired: Sequence[Pair], side: Side) -> list[Need]:
+    """The rights on sequences that fill columns which cross: the source's are read, the target's set once."""
+    cursor = await conn.execute("SELECT quote_ident(session_user)")
+    ((role,),) = await cursor.fetchall()
+    needs = []
+    for (table, column), row in (await of(conn, paired, side)).items():
+        rights = ["SELECT"] * (not row["may_read"]) + ["UPDATE"] * (side is Side.TARGET and not row["may_set"])
+        if rights:
+            grant = f"GRANT {', '.join(rights)} ON SEQUENCE {row['name']} TO {role}"
+            needs.append(Need(grant, f"it numbers {table}.{column}, and both sides' numbers are kept apart", True))
+        elif row["cycles"] or row["step"] < 0:
+            why = f"{row['name']} counts down or begins again: alih does not keep the numbers of {table}.{column} apart"
+            needs.append(Need("", why, False))
+    return needs
+
+
+async def room(source: Connection, target: Connection, paired: Sequence[Pair]) -> list[Need]:
+    """Columns whose type has no room for two ranges of numbers. Reads both sides' greatest; while the right to that is
+    among the needs of a side, nothing can be said."""
+    try:
+        found = await layouts(source, target, await unnoted(target, paired))
+    except errors.InsufficientPrivilege:
+        return []
+    return [Need("", too_narrow(layout), True) for layout in found if layout.ranges is None]

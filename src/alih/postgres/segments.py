@@ -12,12 +12,13 @@ from typing import Any
 
 from psycopg import AsyncConnection, errors, sql
 
-from alih.errors import Corrupt, NeedsOperator
+from alih.errors import AlihError, Corrupt, NeedsOperator
 from alih.model.change import NULL, Lsn
 from alih.model.compaction import Kind, RowChange, Segment
 from alih.model.contract import Scope
 from alih.model.projection import Projection
 from alih.postgres import changed
+from alih.postgres.collisions import collision
 from alih.postgres.statements import Statements
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + pack("!II", 0, 0)
@@ -45,7 +46,7 @@ class SegmentWriter:
 
     async def write(self, segment: Segment, position: Lsn) -> None:
         """Apply one segment. Raises Corrupt if a statement touches another number of rows than the segment says,
-        UniqueViolation if a row that this stream did not write stands in the way.
+        CollisionError if a row that this stream did not write stands in the way.
 
         Rows may hand a unique value on to each other, which works in log order and not at once: a segment in which a
         row stands in the way is written in halves.
@@ -53,11 +54,17 @@ class SegmentWriter:
         try:
             async with self._connection.transaction():
                 await self._write(segment, position)
-        except errors.UniqueViolation:
+        except errors.UniqueViolation as violation:
             if len(segment.history) < 2:
-                raise
+                raise await self._collision(segment, violation) from None
             for half in segment.halves():
                 await self.write(half, position)
+
+    async def _collision(self, segment: Segment, violation: errors.UniqueViolation) -> AlihError:
+        """What to say of the one row at hand, which is staged again for the purpose."""
+        (statements,) = (s for name, s in self._statements.items() if segment.of(name))
+        await self._stage(statements, segment.of(statements.projection.entity))
+        return await collision(self._connection, statements, violation)
 
     async def _write(self, segment: Segment, position: Lsn) -> None:
         present = [s for name, s in self._statements.items() if segment.of(name)]

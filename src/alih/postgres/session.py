@@ -1,5 +1,6 @@
 """Connections to the databases of a migration."""
 
+import logging
 import select
 from types import MappingProxyType
 from typing import Any, Final, LiteralString
@@ -9,6 +10,9 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.conninfo import conninfo_to_dict
 
 from alih.errors import AlihError, Corrupt, NeedsOperator, Retryable
+
+# psycopg warns on stderr of a cancellation that meets a lost connection; what was lost, alih says itself.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -63,6 +67,11 @@ def _has_news(connection: Connection) -> bool:
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def parts(dsn: str) -> dict[str, Any]:
+    """What a DSN says, by libpq's names."""
+    return dict(conninfo_to_dict(dsn))
 
 
 async def only_row(cursor: AsyncCursor[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -84,7 +84,7 @@ class Statements:
         return sql.SQL("UPDATE {} w SET ({}) = ROW({}) FROM {} r WHERE r._op = {} AND r._mask = {} AND {}").format(
             table(self.projection),
             columns([a.column for a in present]),
-            _expressions(present),
+            _changes(present),
             self.stage,
             sql.Literal(kind.value),
             sql.Literal(mask),
@@ -106,7 +106,7 @@ class Statements:
         return sql.SQL("UPDATE {} w SET ({}) = (SELECT {} FROM {} r) FROM {} r WHERE {}").format(
             table(self.projection),
             columns([a.column for a in present]),
-            _expressions(present),
+            _changes(present),
             self.stage,
             self.old_keys,
             self._same_key,
@@ -202,3 +202,8 @@ class Statements:
 
 def _expressions(assignments: "list[Assignment] | tuple[Assignment, ...]") -> sql.Composed:
     return sql.SQL(", ").join(trusted(a.sql) for a in assignments)
+
+
+def _changes(assignments: "list[Assignment] | tuple[Assignment, ...]") -> sql.Composed:
+    """The same for a row `w` that is there."""
+    return sql.SQL(", ").join(trusted(a.update or a.sql) for a in assignments)

@@ -1,64 +1,35 @@
 """Compares both databases through the mapping while writes go on, without a false difference.
 
-1. Each side hashes its rows into buckets, in its own time. Equal buckets are done.
-2. The keys of unequal buckets are looked at one by one. A difference counts only if it persists: the reading side's
-   row is read, a cut is written and waited for, the writing side's row is read, then the reading side's again.
-   Unchanged in between and still different: a mismatch. Changed in between: they are compared if the transaction
-   that alih last applied to the key is the one that wrote the row which was read (its xmin), for then both stand at
-   the same place in the log, however hot the row is. Otherwise ask again.
+First both sides hash all their rows (`scanning`), each in its own time; what differs then may have changed in between.
+These suspects are looked at by key, both sides at one position of the log (`looking`): different there is different for
+good. A row that changes too fast for that is looked at again, and in the end undecided, which is never clean.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
+from alih.errors import NeedsOperator, Retryable
 from alih.model.change import Lsn
 from alih.model.contract import Scope
-from alih.model.finding import Cause, Finding, Verdict
+from alih.model.finding import MOST_FINDINGS, Finding, Image, Verdict, finding
 from alih.model.projection import Direction, Projection
 from alih.model.side import SHARED
 from alih.postgres import changed, positions
-from alih.postgres.changed import Touched
-from alih.postgres.comparison import PINNED, HashedSide, reading_side, writing_side
+from alih.postgres.comparison import PINNED, VECTOR
+from alih.postgres.looking import Looking
 from alih.postgres.positions import Applied
+from alih.postgres.scanning import Key, Scan, Suspect, both
 
 Connection = AsyncConnection[tuple[Any, ...]]
-Key = tuple[str, ...]
 
-_ATTEMPTS = 60
-_AT_ONCE = 2_000  # keys looked at in one query
-_MOST_FINDINGS = 10_000
+_ATTEMPTS = 200
+_ASK_AGAIN_S, _ASK_AGAIN_MOST_S = 0.001, 0.05
+_AT_ONCE = 1_000  # keys looked at in one query
 _APPLIED_WITHIN_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """A row as one side has it; None if it is not there. `xid` is 32 bits."""
-
-    hash: int | None
-    xid: int | None
-
-
-_ABSENT = _Image(None, None)
-
-
-class _Judgement(Enum):
-    """What a look at a suspect says, short of a finding."""
-
-    EQUAL = auto()
-    CHANGING = auto()  # the row changed meanwhile: ask again
-
-
-@dataclass(frozen=True, slots=True)
-class _Suspect:
-    """A key whose rows may differ; `read_key` is None while only the writing side is known to have it."""
-
-    write_key: Key
-    read_key: Key | None
 
 
 class Verifier:
@@ -73,26 +44,77 @@ class Verifier:
         self._applied = applied
 
     async def prepare(self) -> None:
-        """Pin how values are printed; once."""
+        """Pin how values are printed, and try whether both servers hash alike; once. Raises NeedsOperator if not."""
         for connection in (self._reads, self._writes):
             for setting in PINNED:
                 await connection.execute(setting)
+        here, there = await both(_vector(self._reads), _vector(self._writes))
+        if here[1:] != there[1:]:
+            raise NeedsOperator(
+                f"the two servers do not hash values alike: {here[0]} and {there[0]}",
+                remedy="verify between servers of one version, encoding and byte order; report the two versions",
+            )
 
     async def everything(self, tenants: Sequence[str] | None = None) -> Verdict:
-        """Compare all rows (of these tenants), then forget the changed keys that this has covered."""
+        """Compare all rows (of these tenants), then forget the changed keys that this has covered. Raises Retryable
+        while a table is being copied."""
+        await self._copied()
         position = await self._caught_up()
-        verdict = Verdict(rows=0, findings=(), undecided=0, position=position)
+        rows, findings, undecided = 0, list[Finding](), 0
         for projection in self._projections:
-            if _counts(projection, tenants):
-                rows, suspects = await self._unequal(projection, tenants)
-                verdict = _sum(verdict, await self._settled(projection, suspects), rows=rows)
-        if verdict.clean:
-            await changed.forget(self._writes, self._direction, position, tenants)
-        return verdict
+            if not _counts(projection, tenants):
+                continue
+            scan = Scan(projection, self._reads, self._writes, tenants)
+            async for suspects in scan.suspects():
+                found, left = await self._settled(projection, suspects)
+                findings, undecided = findings + found, undecided + left
+                if len(findings) >= MOST_FINDINGS:
+                    break
+            rows += scan.rows
+        return await self._closed(position, tenants, rows, findings, undecided)
+
+    async def recent_changes(self, tenants: Sequence[str]) -> Verdict:
+        """Compare, while writes go on, the keys of these tenants that changed since they were last verified, then
+        forget them: what is left for the verification inside a hold is what changes from here on."""
+        position = await self._caught_up()
+        rows, findings, undecided = 0, list[Finding](), 0
+        for projection, suspects in await self._changed(tenants):
+            found, left = await self._settled(projection, suspects)
+            rows, findings, undecided = rows + len(suspects), findings + found, undecided + left
+        return await self._closed(position, tenants, rows, findings, undecided)
+
+    async def of(self, findings: Iterable[Finding]) -> Verdict:
+        """Compare the rows of these findings once more, while writes go on."""
+        position = await self._caught_up()
+        keys = {(each.entity, each.key) for each in findings}
+        found, undecided = list[Finding](), 0
+        for projection in self._projections:
+            mine = [Suspect(key, None) for entity, key in keys if entity == projection.entity]
+            settled, left = await self._settled(projection, mine)
+            found, undecided = found + settled, undecided + left
+        return Verdict(rows=len(keys), findings=tuple(found), undecided=undecided, position=position)
+
+    async def changed_keys(self, tenant: str) -> Verdict:
+        """Compare exactly the keys of a fenced, caught-up tenant that changed since they were last verified."""
+        changed_rows = await self._changed([tenant])
+        findings: list[Finding] = []
+        for projection, suspects in changed_rows:
+            for part in _parts(suspects):
+                here, there = await self._looking(projection).still(part)
+                findings += _differing(projection, part, here, there)
+        return Verdict(
+            rows=sum(len(suspects) for _, suspects in changed_rows),
+            findings=tuple(findings),
+            undecided=0,
+            position=await self._applied.position(),
+        )
+
+    async def pending(self, tenant: str) -> int:
+        """How many keys of a tenant the verification inside its hold would have to compare now."""
+        return sum(len(suspects) for _, suspects in await self._changed([tenant]))
 
     async def record(self, verdict: Verdict) -> None:
         """Keep the verdict where alih status finds it: keys, never values."""
-        findings = [{"entity": f.entity, "key": list(f.key), "cause": f.cause.value} for f in verdict.findings]
         await self._writes.execute(
             "INSERT INTO alih.verdict (direction, row_count, mismatches, undecided, findings, position)"
             " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (direction) DO UPDATE SET row_count = excluded.row_count,"
@@ -103,47 +125,46 @@ class Verifier:
                 verdict.rows,
                 len(verdict.findings),
                 verdict.undecided,
-                Jsonb(findings),
+                Jsonb([each.document() for each in verdict.findings]),
                 str(verdict.position),
             ),
         )
 
-    async def changed_keys(self, tenant: str) -> Verdict:
-        """Compare exactly the keys of a fenced, caught-up tenant that changed since they were last verified."""
-        changed = await self._changed([tenant])
-        findings: list[Finding] = []
-        for projection, suspects in changed:
-            for part in _parts(suspects):
-                findings.extend(await self._compare_once(projection, part))
-        return Verdict(
-            rows=sum(len(suspects) for _, suspects in changed),
-            findings=tuple(findings),
-            undecided=0,
-            position=await self._applied.position(),
+    async def last(self) -> Verdict | None:
+        """The verdict that was recorded last."""
+        cursor = await self._writes.execute(
+            "SELECT row_count, findings, undecided, position::text FROM alih.verdict WHERE direction = %s",
+            (self._direction.value,),
         )
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        found = tuple(Finding.of(each) for each in row[1])
+        return Verdict(rows=row[0], findings=found, undecided=row[2], position=Lsn.parse(row[3]))
 
-    async def recent_changes(self, tenants: Sequence[str]) -> Verdict:
-        """Compare, while writes go on, the keys of these tenants that changed since they were last verified, then
-        forget them: what is left for the verification inside a hold is what changes from here on."""
-        position = await self._caught_up()
-        verdict = Verdict(rows=0, findings=(), undecided=0, position=position)
-        for projection, suspects in await self._changed(tenants):
-            verdict = _sum(verdict, await self._settled(projection, suspects), rows=len(suspects))
+    async def _closed(
+        self,
+        position: Lsn,
+        tenants: Sequence[str] | None,
+        rows: int,
+        findings: Sequence[Finding],
+        undecided: int,
+    ) -> Verdict:
+        """The verdict. If it is clean, what it covers is forgotten, and whoever looks at this moment is told."""
+        verdict = Verdict(rows=rows, findings=tuple(findings[:MOST_FINDINGS]), undecided=undecided, position=position)
         if verdict.clean:
-            await changed.forget(self._writes, self._direction, position, tenants)
+            async with self._writes.transaction():
+                await self._writes.execute(
+                    "INSERT INTO alih.verified (direction, position) VALUES (%s, %s) ON CONFLICT (direction) DO UPDATE"
+                    " SET position = greatest(verified.position, excluded.position), times = verified.times + 1",
+                    (self._direction.value, str(position)),
+                )
+                await changed.forget(self._writes, self._direction, position, tenants)
         return verdict
 
-    # --- one entity -----------------------------------------------------------------------------------------
+    # --- suspects -------------------------------------------------------------------------------------------
 
-    async def _unequal(self, projection: Projection, tenants: Sequence[str] | None) -> tuple[int, list[_Suspect]]:
-        """How many rows the reading side has, and the keys that differed when the two sides were hashed."""
-        read = await self._buckets(self._reads, reading_side(projection), tenants)
-        written = await self._buckets(self._writes, writing_side(projection), tenants)
-        unequal = [bucket for bucket in read.keys() | written.keys() if read.get(bucket) != written.get(bucket)]
-        suspects = await self._suspects(projection, unequal, tenants) if unequal else []
-        return sum(count for count, _ in read.values()), suspects
-
-    async def _settled(self, projection: Projection, suspects: Sequence[_Suspect]) -> tuple[list[Finding], int]:
+    async def _settled(self, projection: Projection, suspects: Sequence[Suspect]) -> tuple[list[Finding], int]:
         """The mismatches among the suspects, and how many could not be decided."""
         findings: list[Finding] = []
         undecided = 0
@@ -152,101 +173,45 @@ class Verifier:
             findings, undecided = findings + found, undecided + left
         return findings, undecided
 
-    async def _buckets(
-        self, connection: Connection, side: HashedSide, tenants: Sequence[str] | None
-    ) -> Mapping[int, tuple[int, str]]:
-        cursor = await connection.execute(side.buckets(tenants))
-        return {bucket: (count, total) for bucket, count, total in await cursor.fetchall()}
-
-    async def _suspects(
-        self, projection: Projection, buckets: Sequence[int], tenants: Sequence[str] | None
-    ) -> list[_Suspect]:
-        read_rows = await (await self._reads.execute(reading_side(projection).rows_of(buckets, tenants))).fetchall()
-        read = {tuple(key): (tuple(own), hash_) for key, own, hash_ in read_rows}
-        cursor = await self._writes.execute(writing_side(projection).rows_of(buckets, tenants))
-        written = {tuple(key): hash_ for key, _, hash_ in await cursor.fetchall()}
-        return [
-            _Suspect(key, read[key][0] if key in read else None)
-            for key in read.keys() | written.keys()
-            if key not in read or read[key][1] != written.get(key)
-        ]
-
-    async def _settle(self, projection: Projection, suspects: list[_Suspect]) -> tuple[list[Finding], int]:
+    async def _settle(self, projection: Projection, suspects: list[Suspect]) -> tuple[list[Finding], int]:
         """Look until each suspect is either equal or a mismatch, within bounds."""
+        looking = self._looking(projection)
         findings: list[Finding] = []
-        for _ in range(_ATTEMPTS):
-            begun = await positions.cut(self._reads)
-            suspects = await self._located(projection, suspects)
-            before = await self._read_images(projection, suspects)
-            await self._caught_up()
-            written, applied = await self._written_images(projection, suspects)
-            after = await self._read_images(projection, suspects)
-            undecided = []
-            for suspect in suspects:
-                key = suspect.write_key
-                judgement = _judged(before[key], after[key], written[key], applied.get(key), begun)
-                if isinstance(judgement, Cause):
-                    findings.append(Finding(entity=projection.entity, key=key, cause=judgement))
-                elif judgement is _Judgement.CHANGING:
-                    undecided.append(suspect)
-            suspects = undecided
+        for attempt in range(_ATTEMPTS):
+            suspects = await looking.located(suspects)
+            read = await looking.read(suspects)
+            async with looking.held(read, suspects) as held:
+                differing = _differing(projection, suspects, read.rows, held.rows)
+            findings += [each for each in differing if each.key in held.settled - held.away]
+            open_keys = {each.key for each in differing} - held.settled - held.away
+            suspects = [s for s in suspects if s.write_key in open_keys]
             if not suspects:
                 break
+            await asyncio.sleep(min(_ASK_AGAIN_S * attempt, _ASK_AGAIN_MOST_S))
         return findings, len(suspects)
 
-    async def _compare_once(self, projection: Projection, suspects: list[_Suspect]) -> list[Finding]:
-        read = await self._read_images(projection, suspects)
-        written, _ = await self._written_images(projection, suspects)
-        pairs = ((s.write_key, read[s.write_key], written[s.write_key]) for s in suspects)
-        return [
-            Finding(entity=projection.entity, key=key, cause=_cause(was, now))
-            for key, was, now in pairs
-            if was.hash != now.hash
-        ]
+    def _looking(self, projection: Projection) -> Looking:
+        return Looking(projection, self._reads, self._writes, self._applied)
 
-    # --- rows by key ----------------------------------------------------------------------------------------
-
-    async def _located(self, projection: Projection, suspects: list[_Suspect]) -> list[_Suspect]:
-        """Give suspects that only the writing side had their reading side's key, if there is such a row by now."""
-        unknown = [s.write_key for s in suspects if s.read_key is None]
-        if not unknown:
-            return suspects
-        cursor = await self._reads.execute(reading_side(projection).scanned(unknown))
-        found = {tuple(key): tuple(own) for key, own in await cursor.fetchall()}
-        return [s if s.read_key else _Suspect(s.write_key, found.get(s.write_key)) for s in suspects]
-
-    async def _read_images(self, projection: Projection, suspects: Sequence[_Suspect]) -> dict[Key, _Image]:
-        by_own = {s.read_key: s.write_key for s in suspects if s.read_key is not None}
-        found = await self._images(self._reads, reading_side(projection), list(by_own))
-        return {s.write_key: found.get(s.read_key or (), _ABSENT) for s in suspects}
-
-    async def _written_images(
-        self, projection: Projection, suspects: Sequence[_Suspect]
-    ) -> tuple[dict[Key, _Image], Mapping[Key, Touched]]:
-        """The writing side's rows, and what was last applied to each key, as of one snapshot."""
-        keys = [s.write_key for s in suspects]
-        async with self._writes.transaction():
-            await self._writes.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            found = await self._images(self._writes, writing_side(projection), keys)
-            applied = await changed.applied(self._writes, self._direction, projection.entity, keys)
-        return {key: found.get(key, _ABSENT) for key in keys}, applied
-
-    async def _images(self, connection: Connection, side: HashedSide, keys: Sequence[Key]) -> dict[Key, _Image]:
-        if not keys:
-            return {}
-        cursor = await connection.execute(side.images(keys))
-        return {tuple(key): _Image(hash_, xid) for key, hash_, xid in await cursor.fetchall()}
-
-    # --- changed keys ---------------------------------------------------------------------------------------
-
-    async def _changed(self, tenants: Sequence[str]) -> list[tuple[Projection, list[_Suspect]]]:
+    async def _changed(self, tenants: Sequence[str]) -> list[tuple[Projection, list[Suspect]]]:
         """The changed keys of each entity that has any, in one query: somebody may be waiting."""
         found = await changed.of_tenants(self._writes, self._direction, tenants)
         return [
-            (p, [_Suspect(key.write_key, key.read_key) for key in found[p.entity]])
+            (p, [Suspect(key.write_key, key.read_key) for key in found[p.entity]])
             for p in self._projections
             if p.entity in found
         ]
+
+    # --- positions ------------------------------------------------------------------------------------------
+
+    async def _copied(self) -> None:
+        cursor = await self._writes.execute(
+            "SELECT DISTINCT entity FROM alih.chunk WHERE direction = %s AND state <> 'done' AND row_key IS NULL"
+            " ORDER BY 1",
+            (self._direction.value,),
+        )
+        if missing := [entity for (entity,) in await cursor.fetchall()]:
+            raise Retryable(f"not copied yet: {', '.join(missing)}", remedy="wait until alih status says done")
 
     async def _caught_up(self) -> Lsn:
         """Have the stream apply all that the reading side has now, and say up to where that was."""
@@ -259,36 +224,22 @@ class Verifier:
         return self._projections[0].direction
 
 
-def _sum(verdict: Verdict, settled: tuple[list[Finding], int], rows: int) -> Verdict:
-    findings, undecided = settled
-    return Verdict(
-        rows=verdict.rows + rows,
-        findings=(*verdict.findings, *findings)[:_MOST_FINDINGS],
-        undecided=verdict.undecided + undecided,
-        position=verdict.position,
+async def _vector(connection: Connection) -> tuple[Any, ...]:
+    """Which server it is, and what it makes of known values."""
+    ((*hashes,),) = await (await connection.execute(VECTOR)).fetchall()
+    encoding = connection.info.parameter_status("server_encoding")
+    return (f"PostgreSQL {connection.info.parameter_status('server_version')} ({encoding})", *hashes)
+
+
+def _differing(
+    projection: Projection, suspects: Iterable[Suspect], here: Mapping[Key, Image], there: Mapping[Key, Image]
+) -> list[Finding]:
+    columns = [a.column for a in projection.assignments]
+    found = (
+        finding(projection.entity, key, columns, here.get(key), there.get(key))
+        for key in (s.write_key for s in suspects)
     )
-
-
-def _judged(
-    before: _Image, after: _Image, written: _Image, applied: Touched | None, begun: Lsn
-) -> "_Judgement | Cause":
-    """A cause means different for good. A row that was absent both times may have come and gone in between: then
-    its key was touched after `begun`, a place in the log from before the first look."""
-    if written.hash in (before.hash, after.hash):
-        return _Judgement.EQUAL
-    came_and_went = before == _ABSENT and applied is not None and applied.position > begun
-    if before == after and not came_and_went:
-        return _cause(after, written)
-    for image in (before, after):
-        if applied is not None and image.xid == applied.xid:
-            return _cause(image, written)
-    return _Judgement.CHANGING
-
-
-def _cause(read: _Image, written: _Image) -> Cause:
-    if read.hash is None:
-        return Cause.SURPLUS
-    return Cause.MISSING if written.hash is None else Cause.DIFFERENT
+    return [each for each in found if each is not None]
 
 
 def _counts(projection: Projection, tenants: Sequence[str] | None) -> bool:
@@ -296,6 +247,6 @@ def _counts(projection: Projection, tenants: Sequence[str] | None) -> bool:
     return tenants is None or projection.scope is Scope.TENANT or SHARED in tenants
 
 
-def _parts(suspects: Sequence[_Suspect]) -> Iterable[list[_Suspect]]:
+def _parts(suspects: Sequence[Suspect]) -> Iterable[list[Suspect]]:
     for start in range(0, len(suspects), _AT_ONCE):
         yield list(suspects[start : start + _AT_ONCE])

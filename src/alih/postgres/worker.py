@@ -14,6 +14,7 @@ from alih.model.stitching import Chunk, EntityChunks
 from alih.postgres import chunks
 from alih.postgres.copying import ChunkCopy, Desk
 from alih.postgres.failures import named
+from alih.postgres.segments import SegmentWriter
 from alih.postgres.session import only_row
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -30,6 +31,7 @@ class Worker:
         self._direction = direction
         self._desk = desk
         self._writes = desk.writes
+        self._writer = SegmentWriter(desk.writes, desk.projections)
         self._projections: Mapping[str, Projection] = {p.entity: p for p in desk.projections}
 
     async def work(self) -> int:
@@ -37,6 +39,8 @@ class Worker:
         copied = 0
         with named("the queue of chunks"):
             await self._writes.execute(f"LISTEN {chunks.CHANNEL}")
+            await self._writes.execute("SET session_replication_role = replica")
+            await self._writer.prepare()
             await self._writes.commit()
             while not await self._finished():
                 claimed = await self._claim()
@@ -58,8 +62,8 @@ class Worker:
 
     async def _all_done(self) -> bool:
         cursor = await self._writes.execute(
-            "SELECT NOT EXISTS (SELECT FROM alih.chunk WHERE direction = %s AND state <> 'done')",
-            (self._direction.value,),
+            "SELECT NOT EXISTS (SELECT FROM alih.chunk WHERE direction = %s AND state <> 'done' AND entity = ANY(%s))",
+            (self._direction.value, list(self._projections)),
         )
         (done,) = await only_row(cursor)
         await self._writes.commit()
@@ -69,8 +73,9 @@ class Worker:
         """A chunk that nobody else copies now, in the contract's order."""
         cursor = await self._writes.execute(
             "SELECT c.id, c.entity FROM alih.chunk c JOIN alih.stream s USING (direction)"
-            " WHERE direction = %s AND c.state <> 'done' AND NOT s.paused ORDER BY c.id LIMIT %s",
-            (self._direction.value, _CANDIDATES),
+            " WHERE direction = %s AND c.state <> 'done' AND c.entity = ANY(%s) AND NOT s.paused"
+            " ORDER BY c.id LIMIT %s",
+            (self._direction.value, list(self._projections), _CANDIDATES),
         )
         for number, entity in await cursor.fetchall():
             if await self._lock(number):
@@ -81,7 +86,7 @@ class Worker:
         return None
 
     async def _copy(self, chunk: Chunk, of_entity: EntityChunks, projection: Projection) -> bool:
-        done = await ChunkCopy(chunk, of_entity, projection, self._desk).copy()
+        done = await ChunkCopy(chunk, of_entity, projection, self._desk, self._writer).copy()
         await self._writes.execute("SELECT pg_advisory_unlock(%s, %s)", (_CLAIM, chunk.id))
         await self._writes.commit()
         return done

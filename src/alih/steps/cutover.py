@@ -34,9 +34,10 @@ from alih.model.phase import (
     must_abort,
 )
 from alih.model.side import Side
-from alih.ports import Fences, Gate, Journal, Probe, Stream, Verification
+from alih.ports import Fences, Gate, Journal, Probe, Ranges, Stream, Verification
 
 HOLD_BUDGET_S = 2.0  # an abort is due when the hold has lasted this long
+MOST_IN_HOLD = 50_000  # keys compared in a hold: as many as its budget lets pass
 _PUT_RIGHT_ATTEMPTS, _PUT_RIGHT_PAUSE_S = 5, 0.2
 
 
@@ -67,6 +68,7 @@ class Road:
     fences: Fences
     stream: Stream
     verifier: Verification
+    ranges: Ranges
     gate: Gate
     journal: Journal
     probe: Probe
@@ -95,6 +97,7 @@ async def cut_over(tenant: str, road: Road) -> Outcome:
     epoch = (await road.journal.owner(tenant)).epoch + 1
     reason = ""
     try:
+        await _check_pending(tenant, road)
         async with asyncio.timeout(road.budget_s):
             await _until_caught_up(tenant, epoch, road)
         await road.journal.settle(tenant, road.entering, epoch, Flipped(road.entering, epoch))
@@ -105,6 +108,15 @@ async def cut_over(tenant: str, road: Road) -> Outcome:
         await _put_right(tenant, road)
     owner = await road.journal.owner(tenant)
     return Moved(tenant, owner.epoch) if owner.side is road.entering else Aborted(tenant, reason)
+
+
+async def _check_pending(tenant: str, road: Road) -> None:
+    """Nobody is held for a comparison that would outlast the hold."""
+    if (pending := await road.verifier.pending(tenant)) > MOST_IN_HOLD:
+        raise Retryable(
+            f"{pending} keys changed since they were last found equal, and a hold has time for {MOST_IN_HOLD}",
+            remedy="run alih verify, then the cutover again",
+        )
 
 
 async def _until_caught_up(tenant: str, epoch: int, road: Road) -> None:
@@ -132,6 +144,7 @@ async def _catch_up(tenant: str, epoch: int, cut: str, road: Road) -> None:
     verdict = await road.verifier.changed_keys(tenant)
     if not verdict.clean:
         raise _Differs(f"{len(verdict.findings)} of {verdict.rows} changed rows differ")
+    await road.ranges.apart()
     await road.enter(tenant, CaughtUp(epoch, cut))
 
 

@@ -110,47 +110,12 @@ async def end_of(engine: Engine) -> AlihError:
     return stop.value
 
 
-COLUMNS = "no longer has the columns that the contract was compiled for"
-
-
-@pytest.mark.parametrize(
-    ("statement", "message"),
-    [
-        ("TRUNCATE items", "a table of the source was truncated"),
-        ("ALTER TABLE items RENAME name TO title; UPDATE items SET code = 'b'", COLUMNS),
-        (
-            "ALTER PUBLICATION alih_race_forward DROP TABLE items; ALTER TABLE items ALTER id TYPE int;"
-            " ALTER PUBLICATION alih_race_forward ADD TABLE items (id, name, code); UPDATE items SET code = 'b'",
-            COLUMNS,
-        ),
-        ("ALTER TABLE items ADD note text; UPDATE items SET code = 'b'", COLUMNS),
-        ("ALTER TABLE items RENAME TO goods; UPDATE goods SET code = 'b'", COLUMNS),
-    ],
-)
-async def test_what_cannot_be_repeated_stops_the_stream_by_name(
-    databases: Databases, tmp_path: Path, statement: LiteralString, message: str
-) -> None:
-    async with equal_tables(databases, tmp_path, ITEMS) as world, asyncio.timeout(20):
-        await world.source.execute("INSERT INTO items VALUES (1, 'rahasia', 'a')")
-        await world.engine().copy()
-        async with asyncio.TaskGroup() as tasks:
-            stream = tasks.create_task(end_of(world.engine()))
-            await world.source.execute("UPDATE items SET name = 'rahasia dua' WHERE id = 1")
-            await world.caught_up()
-            await world.source.execute(statement)
-            stop = await stream
-        assert isinstance(stop, NeedsOperator)
-        assert message in stop.message
-        assert await world.stopped() == str(stop)
-        assert "rahasia" not in str(stop)
-
-
 async def test_a_stopped_stream_tells_whoever_waits_for_it(databases: Databases, tmp_path: Path) -> None:
     async with equal_tables(databases, tmp_path, ITEMS) as world:
         await world.source.execute("TRUNCATE items")
         with pytest.raises(NeedsOperator, match="truncated"):
             await world.engine().follow()
-        with pytest.raises(NeedsOperator, match="the forward stream stopped: a table of the source was truncated"):
+        with pytest.raises(NeedsOperator, match=r"forward stream stopped: table public\.items of the source was"):
             await world.caught_up()
 
 

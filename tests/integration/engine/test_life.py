@@ -5,22 +5,27 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from alih.errors import NeedsOperator, Retryable
 from alih.model.projection import Direction
 from alih.postgres import status
+from alih.postgres.embedded import Cluster
+from alih.postgres.engine import Engine
 from alih.postgres.line import Line
 from alih.postgres.session import connect
 from alih.process import child
 from tests.integration.engine.world import NAME, Connection, World, connected, equal_tables, following, rows
 from tests.support.databases import Databases
+from tests.support.pgtools import run
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -370,3 +375,56 @@ async def test_no_slot_is_free(databases: Databases, tmp_path: Path) -> None:
             await world.source.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'filler%'"
             )
+
+
+# --- a real failover --------------------------------------------------------------------------------------------
+
+
+def standby_of(primary: Cluster, path: Path) -> Cluster:
+    """A streaming standby of the cluster, not started yet: its base backup, owned by the account that runs servers."""
+    (path / "standby").mkdir()
+    data = path / "standby" / "data"
+    run("pg_basebackup", "-d", primary.dsn(), "-D", str(data), "-R", "--checkpoint=fast", version=primary.version)
+    owner = primary.data.stat()
+    for place in (data, *data.rglob("*")):
+        os.chown(place, owner.st_uid, owner.st_gid)
+    return Cluster(path / "standby", primary.version, {"hot_standby": "on"})
+
+
+@pytest.mark.long
+async def test_a_promoted_standby_is_refused_by_name(databases: Databases, tmp_path: Path, pg_version: int) -> None:
+    """The stream's address names both servers. The primary goes away, the standby is not taken for it, and when it is
+    promoted the stream stops by name: nobody knows what of the old log it has."""
+    async with AsyncExitStack() as servers:
+        primary = Cluster(tmp_path / "primary", pg_version)
+        running = await servers.enter_async_context(AsyncExitStack())
+        await running.enter_async_context(primary)
+        await primary.create_database("shop")
+        standby = await servers.enter_async_context(standby_of(primary, tmp_path))
+        given = replace(databases, source=primary.dsn("shop"))
+        async with equal_tables(given, tmp_path, ITEMS) as world, asyncio.TaskGroup() as tasks:
+            await world.engine().copy()
+            stream = tasks.create_task(halted(replace(world.engine(), source=either(primary, standby))))
+            await world.source.execute("INSERT INTO items VALUES (1)")
+            await world.caught_up()
+            await running.aclose()
+            async with connected(standby.dsn()) as admin:
+                await admin.execute("SELECT pg_promote()")
+            async with asyncio.timeout(20):
+                stop = await stream
+            assert stop.startswith(MOVED)
+            assert await rows(world.target, "SELECT state, stopped FROM alih.stream") == [("failed over", stop)]
+            assert await rows(world.target, ALL) == [(1,)]
+
+
+async def halted(engine: Engine) -> str:
+    with pytest.raises(NeedsOperator) as stop:
+        await engine.follow()
+    return str(stop.value)
+
+
+def either(primary: Cluster, standby: Cluster) -> str:
+    """Whichever of the two is the primary."""
+    hosts = [conninfo_to_dict(cluster.dsn())["host"] for cluster in (primary, standby)]
+    where = f"{hosts[0]},{hosts[1]}"
+    return make_conninfo(primary.dsn("shop"), host=where, port="5432,5432", target_session_attrs="primary")

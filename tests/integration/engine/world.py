@@ -98,7 +98,7 @@ async def drafted(
     here, there = await catalog.read(source), await catalog.read(target)
     assert contracts.check(contract, here, there) == []
     await install_schema(source, NAME, Side.SOURCE)
-    await install_schema(target, NAME, Side.TARGET)
+    await install_schema(target, NAME, Side.TARGET, text)
     world = World(source, target, contracts.compile(contract, here, there), databases)
     await world.engine().open()
     yield world

@@ -126,6 +126,8 @@ def _contract(target: str) -> Contract:
         not_moved={},
         ours=None,
         link=None,
+        offset=None,
+        keep={},
         purpose="test",
         place=HERE,
     )

@@ -327,7 +327,9 @@ def test_a_foreign_key_to_another_table_is_no_way_to_the_tenant(tmp_path: Path) 
         name="f", columns=("order_id",), references=Table("public", "shops"), referenced=("shop_id",)
     )
     lines = replace(LINES, foreign_keys=(elsewhere,))
-    assert len(checked(tmp_path, source=exchanged(SOURCE, lines))) == 1
+    found = checked(tmp_path, source=exchanged(SOURCE, lines))
+    assert ["is no foreign key to public.orders" in found[0], "holds ids of shops, which are" in found[1]] == [True] * 2
+    assert len(found) == 2
 
 
 def test_reference_rows_need_no_way_back(tmp_path: Path) -> None:

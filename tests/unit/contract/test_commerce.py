@@ -270,6 +270,13 @@ REFUSALS = [
         "reads card_token, which the target's rows do not tell → it is not moved: use columns that cross",
     ),
     (
+        "    not_moved: {card_token: the old payee's}",
+        "    keep: {payee: x}\n    not_moved: {card_token: the old payee's}",
+        "sales.charges.payee",
+        "reads payee, which the target's rows do not tell → it is kept at the source, for it does not come back whole:"
+        " use other columns",
+    ),
+    (
         "payee: payee\n    amount",
         "payee: fee\n    amount",
         "sales.charges.payee",

@@ -160,7 +160,8 @@ REFUSALS = [
         "UNPAID: 100, CANCELLED: 0}",
         "UNPAID: 100, CANCELLED: 100}",
         "entities.orders.fields.status.map.CANCELLED",
-        "100 already stands for UNPAID → give each code one of its own, or the way back is lost",
+        "100 already stands for UNPAID → give each code one of its own, or add the column to `keep`, or the way back"
+        " is lost",
     ),
     (
         "{103: UNPAID}",
@@ -178,13 +179,13 @@ REFUSALS = [
         "channel: {value: social}",
         "channel: {values: social}",
         "entities.orders.fields.channel",
-        "should be a word, or have one of the keys value, sql, link, map, from → correct it",
+        "should be a word, or have one of the keys value, sql, link, offset, map, from → correct it",
     ),
     (
         "title: name",
         "title: [name]",
         "entities.shops.fields.title",
-        "should be a word, or have one of the keys value, sql, link, map, from → correct it",
+        "should be a word, or have one of the keys value, sql, link, offset, map, from → correct it",
     ),
     (
         "merchant_id: {link: shops, from: shop_id}\n      status",
@@ -368,7 +369,7 @@ def test_all_problems_are_named_at_once_in_the_files_order(tmp_path: Path) -> No
         " → say in one line what the other side needs it for",
         f"alih.yaml:{line_of(text, 'never')}: entities.orders.history: should be 'moves' or 'stays' → correct it",
         f"alih.yaml:{line_of(text, 'title:')}: entities.shops.fields.title:"
-        " should be a word, or have one of the keys value, sql, link, map, from → correct it",
+        " should be a word, or have one of the keys value, sql, link, offset, map, from → correct it",
     ]
 
 

@@ -28,7 +28,7 @@ def folded(*changes: Change) -> tuple[Kind, Row] | None:
     [
         (INSERT, UPDATE, (Kind.INSERT, (A, C, C))),
         (INSERT, PARTIAL, (Kind.INSERT, (A, C, C))),
-        (INSERT, DELETE, None),
+        (INSERT, DELETE, (Kind.NOTHING, INSERT.new)),
         (UPDATE, UPDATE, (Kind.UPDATE, (A, C, C))),
         (UPDATE, PARTIAL, (Kind.UPDATE, (A, C, C))),
         (UPDATE, DELETE, (Kind.DELETE, DELETE.old)),
@@ -57,6 +57,12 @@ def test_orders_that_no_log_has(first: Change, second: Change) -> None:
 )
 def test_after_a_replacement(after: Change, expected: tuple[Kind, Row]) -> None:
     assert folded(DELETE, INSERT, after) == expected
+
+
+def test_what_came_and_went_may_come_again() -> None:
+    assert folded(INSERT, DELETE, INSERT) == (Kind.INSERT, (A, B, C))
+    with pytest.raises(Corrupt, match="impossible order"):
+        folded(INSERT, DELETE, DELETE)
 
 
 def test_the_last_transaction_is_kept_and_tables_are_apart() -> None:

@@ -25,6 +25,7 @@ SUCCESS = [
     "cutover.fenced",
     "applied",
     "verify changed",
+    "ranges apart",
     "journal caughtup",
     "cutover.caughtup",
     "journal flipped of target",
@@ -136,6 +137,14 @@ async def test_requests_that_do_not_end_abort_before_anything_is_fenced() -> Non
     assert_stayed(world)
 
 
+async def test_numbers_that_could_meet_abort_by_name() -> None:
+    world = ready()
+    world.apart = False
+    assert await cut_over("1", world.road()) == Aborted("1", "numbers meet")
+    assert world.events == [*SUCCESS[: SUCCESS.index("ranges apart") + 1], *ABORT]
+    assert_stayed(world)
+
+
 async def test_an_aborted_tenant_moves_with_the_next_attempt_under_a_new_epoch() -> None:
     world = ready(Fault(7, Kind.AFTER))
     assert await cut_over("1", world.road()) == Aborted("1", "planned")
@@ -196,3 +205,12 @@ async def test_a_controller_that_was_overtaken_by_a_flip_cannot_abort() -> None:
     world.at["verify changed"] = overtake
     assert await cut_over("1", world.road()) == Moved("1", 1)
     assert_moved(world)
+
+
+async def test_nobody_is_held_for_more_keys_than_a_hold_has_time_for() -> None:
+    world = ready()
+    world.pending = 50_001
+    outcome = await cut_over("1", world.road())
+    assert outcome == Aborted("1", "50001 keys changed since they were last found equal, and a hold has time for 50000")
+    assert "hold" not in world.events
+    assert world.accepting("1") == [Side.SOURCE]

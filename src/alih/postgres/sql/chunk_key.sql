@@ -1,14 +1,15 @@
 -- How a table may be cut into ranges: its size with all partitions, and the columns of the unique index that is its key,
 -- in index order, each with whether alih compares its values as this server does. Text is compared byte by byte, so only
--- under a collation that does the same, in a database whose encoding is alih's own.
+-- under a collation that does the same (those of the builtin provider do), in a database whose encoding is alih's own.
 -- Parameters: schema, name, key (text[], in any order)
 WITH t AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = %(schema)s AND c.relname = %(name)s),
 byte_order AS (SELECT l.oid FROM pg_collation l
-                WHERE l.collprovider = 'c' AND l.collcollate IN ('C', 'POSIX') AND l.collisdeterministic
+                WHERE l.collprovider = 'b' OR l.collprovider = 'c' AND l.collcollate IN ('C', 'POSIX')
                 UNION ALL
                SELECT 100 FROM pg_database d -- the database's default
-                WHERE d.datname = current_database() AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'))
+                WHERE d.datname = current_database()
+                  AND (d.datlocprovider = 'b' OR d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')))
 SELECT coalesce((SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(t.oid) p WHERE p.isleaf),
                 pg_table_size(t.oid))::bigint AS size,
        k.names, k.orderable

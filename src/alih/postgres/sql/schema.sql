@@ -53,6 +53,23 @@ CREATE TABLE IF NOT EXISTS alih.stream (
     stopped text
 );
 
+-- Columns that the target fills from a sequence, and from which number on which side draws (alih.model.ranges).
+-- above: the target draws from target_boundary on, the source below source_boundary; else the other way round.
+-- source_sequence is NULL where the source does not draw its numbers from one.
+CREATE TABLE IF NOT EXISTS alih.sequence (
+    entity text NOT NULL,
+    source_table text NOT NULL,
+    source_column text NOT NULL,
+    source_sequence text,
+    target_table text NOT NULL,
+    target_column text NOT NULL,
+    target_sequence text NOT NULL,
+    source_boundary bigint NOT NULL,
+    target_boundary bigint NOT NULL,
+    above boolean NOT NULL,
+    PRIMARY KEY (target_table, target_column)
+);
+
 -- Rows that prove that a stream carries rows (alih.postgres.canary). Empty but for the moment of a proof.
 CREATE TABLE IF NOT EXISTS alih.canary (
     id uuid PRIMARY KEY,
@@ -114,6 +131,18 @@ CREATE TABLE IF NOT EXISTS alih.changed (
 );
 CREATE INDEX IF NOT EXISTS changed_by_tenant ON alih.changed (direction, tenant);
 
+-- How the reading side offered a table to the stream when it was first followed: see sql/offered.sql.
+CREATE TABLE IF NOT EXISTS alih.offered (
+    direction text NOT NULL REFERENCES alih.stream ON DELETE CASCADE,
+    entity text NOT NULL,
+    columns text[] NOT NULL,  -- those that cross
+    published text,
+    identity text NOT NULL,
+    partitions bigint[] NOT NULL,
+    partition_names text[] NOT NULL,
+    PRIMARY KEY (direction, entity)
+);
+
 -- Writes seen in the log of a side that does not own the tenant. Keys, never values.
 CREATE TABLE IF NOT EXISTS alih.stray (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -123,6 +152,29 @@ CREATE TABLE IF NOT EXISTS alih.stray (
     read_key text[] NOT NULL,
     position pg_lsn NOT NULL,
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- How often changed keys were forgotten, because they were found equal: a key that nothing is noted for has not changed
+-- since the last time.
+CREATE TABLE IF NOT EXISTS alih.verified (
+    direction text PRIMARY KEY,
+    position pg_lsn NOT NULL,
+    times bigint NOT NULL DEFAULT 1
+);
+
+-- What alih repair did: a row of the writing side made equal to the reading side's, in the transaction that did it.
+CREATE TABLE IF NOT EXISTS alih.repair (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    direction text NOT NULL,
+    entity text NOT NULL,
+    write_key text[] NOT NULL,
+    cause text NOT NULL CHECK (cause IN ('missing', 'surplus', 'different')),
+    columns text[] NOT NULL,
+    hash_before text,
+    hash_after text,
+    position pg_lsn NOT NULL,
+    repaired_by text NOT NULL,
+    repaired_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 -- The last verification of each direction.

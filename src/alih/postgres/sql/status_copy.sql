@@ -13,9 +13,9 @@ SELECT s.paused,
   FROM alih.stream s
   JOIN alih.chunk c USING (direction)
   CROSS JOIN LATERAL (
-       SELECT (sum(d.planned_bytes) / extract(epoch FROM clock_timestamp()
-                   - greatest(min(d.begun_at), clock_timestamp() - interval '5 minutes')))::bigint AS bytes_per_s
+       SELECT (sum(d.planned_bytes) / extract(epoch FROM now()
+                   - greatest(min(d.begun_at), now() - interval '5 minutes')))::bigint AS bytes_per_s
          FROM alih.chunk d
-        WHERE d.direction = s.direction AND d.state = 'done' AND d.done_at > clock_timestamp() - interval '5 minutes') r
+        WHERE d.direction = s.direction AND d.state = 'done' AND d.done_at > now() - interval '5 minutes') r
  WHERE s.direction = %(direction)s
  GROUP BY s.paused, r.bytes_per_s

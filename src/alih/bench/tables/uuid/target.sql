@@ -1,0 +1,10 @@
+CREATE TABLE trade_orders (
+    trade_order_id uuid PRIMARY KEY,
+    merchant_id bigint NOT NULL,
+    user_id bigint NOT NULL,
+    channel text NOT NULL,
+    state smallint NOT NULL,
+    amount_idr bigint NOT NULL,
+    memo text,
+    placed_at timestamptz NOT NULL
+)

@@ -1,0 +1,11 @@
+-- %(first)s and %(last)s: the first and the last order's number
+INSERT INTO orders
+SELECT
+    n,
+    1000000000 + n %% 5000,
+    2000000000 + n * 7919 %% 400000,
+    (ARRAY['UNPAID', 'AWAITING_SHIPMENT', 'IN_TRANSIT', 'COMPLETED', 'CANCELLED'])[1 + n %% 5],
+    (15000 + n * 37 %% 900000)::numeric(18,2),
+    (SELECT string_agg(md5((n * 64 + part)::text), ' ') FROM generate_series(1, 45) part),
+    1690000000 + n * 11 %% 30000000
+FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
