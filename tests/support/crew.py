@@ -11,7 +11,7 @@ from tests.support.nursery import Actor
 from tests.support.waiting import until
 
 _MAY_BE_STARTED_AGAIN = (0, Retryable.exit_code, -signal.SIGKILL)
-_COPIED_WITHIN_S = 120.0
+_COPIED_WITHIN_S = 300.0
 
 
 @dataclass(eq=False, slots=True)

@@ -207,7 +207,7 @@ class Bank:
 
     # --- the load ---------------------------------------------------------------------------------------------
 
-    async def load(self, seed: int, rate: int = 250) -> None:
+    async def load(self, seed: int, rate: int = 100) -> None:
         """pgbench until it is enough, begun again when the source has crashed; `rate` is in transactions a second."""
         scripts = [self._script("bank", _LOAD) + "@3", self._script("wares", _WARES) + "@2"]
         for number in itertools.count(seed):
