@@ -21,7 +21,7 @@ TYPED := $(wildcard src demo tests tools)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := all
-.PHONY: all help demo fast test test-long check format lock clean
+.PHONY: all help demo fast test test-long test-long-model test-long-faults test-long-walks test-long-copy test-long-rest check format lock clean
 
 all: $(DEV)  ## make .venv with all that development needs
 	@echo "Ready. 'make demo' moves a shop before your eyes; 'make help' lists the rest."
@@ -38,8 +38,22 @@ fast: $(DEV)  ## unit tests only: no I/O, in seconds
 test: $(DEV)  ## all tests but the long ones, on real Postgres and real Envoy
 	$(PYTEST) -m 'not long' $(SIDE_BY_SIDE)
 
-test-long: $(DEV)  ## the long tests
-	$(PYTEST) -m long
+test-long: test-long-model test-long-faults test-long-walks test-long-copy test-long-rest  ## all the long tests, one part after another
+
+test-long-model: $(DEV)  ## 20,000 modelled interleavings of writers, follower and workers; planted bugs are found
+	$(PYTEST) -m long -s tests/model
+
+test-long-faults: $(DEV)  ## every fault at every point of follower and worker, under load
+	$(PYTEST) -m long tests/scenarios/test_fault_matrix.py
+
+test-long-walks: $(DEV)  ## 100 random walks through the faults; one alone: pytest tests/scenarios/test_walks.py --walk SEED
+	$(PYTEST) -m long -s tests/scenarios/test_walks.py
+
+test-long-copy: $(DEV)  ## 10M rows, the copy killed ten times
+	$(PYTEST) -m long -s tests/scenarios/test_ten_kills.py
+
+test-long-rest: $(DEV)  ## the long tests that are in no other part
+	$(PYTEST) -m long $(foreach part,model scenarios/test_fault_matrix.py scenarios/test_walks.py scenarios/test_ten_kills.py,--ignore tests/$(part))
 
 check: $(DEV)  ## lint, format, types, import direction, size budget
 	$(BIN)/ruff check .

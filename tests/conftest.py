@@ -29,6 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=sorted(VERSIONS),
         help="version of PostgreSQL that the clusters run (default 18)",
     )
+    parser.addoption(
+        "--walk", type=int, metavar="SEED", help="the one random walk to take (tests/scenarios/test_walks.py)"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

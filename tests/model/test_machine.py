@@ -68,15 +68,35 @@ def folded_across_a_partial() -> AbstractContextManager[Any]:
     return mock.patch.object(compaction, "_completed", lambda change, _: change.new)
 
 
+def moved_in_one_piece() -> AbstractContextManager[Any]:
+    """A key that moves into another chunk is judged by the chunk that it leaves."""
+
+    def route_move(chunks: Any, change: Any, old: Any, xid: int) -> tuple[stitching.Part]:
+        return (stitching._part(chunks.of(old), change, xid),)
+
+    return mock.patch.object(stitching, "_route_move", route_move)
+
+
 PLANTED = {
     "dropped ids are not remembered": forgetful(),
     "ids are not widened": narrow(),
     "a fold across a partial row": folded_across_a_partial(),
+    "a move between chunks in one piece": moved_in_one_piece(),
     **{bug.name.lower().replace("_", " "): of_steps(bug) for bug in Bug if bug is not Bug.NONE},
 }
 
 
-@pytest.mark.parametrize("bug", list(PLANTED))
+_FOUND_AT_ONCE = {
+    "ids are not widened",
+    "a fold across a partial row",
+    "skipped by commit end",
+    "states without a lock",
+}
+
+
+@pytest.mark.parametrize(
+    "bug", [pytest.param(bug, marks=() if bug in _FOUND_AT_ONCE else pytest.mark.long) for bug in PLANTED]
+)
 def test_a_planted_bug_is_found(bug: str) -> None:
     with PLANTED[bug], pytest.raises((AssertionError, Corrupt, KeyError)):
         drive(Stitch, 3_000, Phase.generate)

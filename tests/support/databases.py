@@ -39,10 +39,11 @@ def fresh_database(cluster: Cluster) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(cluster.dsn(), autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield cluster.dsn(name)
-        finally:
-            _end_prepared(cluster.dsn(name), name)
+    try:
+        yield cluster.dsn(name)
+    finally:  # on another connection: a test may have crashed the server
+        _end_prepared(cluster.dsn(name), name)
+        with psycopg.connect(cluster.dsn(), autocommit=True) as admin:
             _drop_slots(admin, name)
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
             _drop_origins(admin)
