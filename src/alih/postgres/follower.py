@@ -10,11 +10,10 @@ before is being written. Else, and for what is no plain row, message by message,
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -41,7 +40,7 @@ from alih.model.projection import Direction, Projection
 from alih.model.stitching import EntityChunks, Forget, Keep, Part, Reread, Write, one_row, route
 from alih.model.stream import Identity, Stored, StreamState
 from alih.model.turn import Turn
-from alih.postgres import changed, chunks, condition, positions
+from alih.postgres import changed, chunks, condition, positions, stretches
 from alih.postgres.condition import Halt
 from alih.postgres.failures import named
 from alih.postgres.folding import Ahead, Folding, Table, Transaction
@@ -57,8 +56,6 @@ _BATCH = 20_000  # changes; a larger transaction is written in parts, committed 
 _MANY_NOTED, _TOO_MANY_NOTED = 20_000, 5_000_000  # changed keys that are tidied up at leisure, or at once
 _LET_GO = 16 << 20  # log without rows for us that is let go of at once: a segment, which is what a server removes
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
-_BEGIN, _COMMIT = b"BC"
-_STOPPING = b"RT"  # messages that describe or empty a table
 
 
 class Follower:
@@ -114,9 +111,9 @@ class Follower:
         self._plain = self._plain or self._settled(self._folding.position)
         received = await log.receive()
         messages = self._pending + received.messages
-        whole = len(messages) if len(messages) > _BATCH else _whole(messages, self._folding.transaction is not None)
+        whole = len(messages) if len(messages) > _BATCH else stretches.whole(messages, self._folding.transaction is not None)
         self._pending = messages[whole:]
-        for part, lonely in _parts(messages[:whole]):
+        for part, lonely in stretches.parted(messages[:whole]):
             if lonely:
                 await self._finish(log, tasks)
             at = 0
@@ -473,31 +470,6 @@ def _first(stops: BaseExceptionGroup[AlihError]) -> AlihError:
     """Why a stream stopped; what failed beside it failed for that."""
     stop = stops.exceptions[0]
     return _first(stop) if isinstance(stop, BaseExceptionGroup) else stop
-
-
-def _whole(messages: Sequence[bytes], begun: bool) -> int:
-    """How many of the messages belong to whole transactions, or to one that is `begun` and in hand already."""
-    for place in reversed(range(len(messages))):
-        kind = messages[place][0]
-        if kind == _COMMIT:
-            return place + 1
-        if kind == _BEGIN:
-            return place
-    return len(messages) if begun else 0
-
-
-def _parts(messages: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], bool]]:
-    """The messages, parted where a transaction begins that describes or empties a table, and whether a part begins with
-    one: it may stop the stream, and what came before it is to be applied then."""
-    begun, lonely = None, set[int]()
-    for place, message in enumerate(messages):
-        kind = message[0]
-        if kind == _BEGIN:
-            begun = place
-        elif kind in _STOPPING and begun is not None:
-            lonely.add(begun)
-    for begin, end in pairwise(sorted({0, *lonely, len(messages)})):
-        yield messages[begin:end], begin in lonely
 
 
 @dataclass(frozen=True, slots=True)

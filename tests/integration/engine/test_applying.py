@@ -2,6 +2,7 @@
 parts of large transactions, and a batch that has to be read anew."""
 
 import random
+import sys
 from pathlib import Path
 from typing import LiteralString
 
@@ -108,11 +109,12 @@ PAIRS: LiteralString = "SELECT * FROM pairs ORDER BY left_part, right_part"
 NAMES = ["", "bu", "n", "tolong dibungkus", "é" * 60, "u" * 99, "u" * 100, "u" * 101, None, "N"]
 
 
-@pytest.mark.parametrize("seed", [random.randrange(1 << 32)])  # pytest prints it with the test's name
 async def test_random_transactions_leave_the_tables_equal(
-    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches are small, so that they are read while others are written and large transactions come in parts."""
+    seed = random.randrange(1 << 32)
+    sys.stdout.write(f"seed {seed}\n")
     dice = random.Random(seed)
     monkeypatch.setattr(folding, "SOFT_FULL", 30)
     monkeypatch.setattr(folding, "FULL", 70)
