@@ -5,18 +5,19 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from alih.bench import copy, verify
+from alih.bench import copy, follow, verify
 
 
 class What(StrEnum):
     """What is measured."""
 
     COPY = "copy"
+    FOLLOW = "follow"
     VERIFY = "verify"
 
 
 _BENCHES: Mapping[What, Callable[..., Awaitable[dict[str, Any]]]] = MappingProxyType(
-    {What.COPY: copy.bench, What.VERIFY: verify.bench}
+    {What.COPY: copy.bench, What.FOLLOW: follow.bench, What.VERIFY: verify.bench}
 )
 
 

@@ -111,7 +111,8 @@ class Follower:
         self._plain = self._plain or self._settled(self._folding.position)
         received = await log.receive()
         messages = self._pending + received.messages
-        whole = len(messages) if len(messages) > _BATCH else stretches.whole(messages, self._folding.transaction is not None)
+        begun = self._folding.transaction is not None
+        whole = len(messages) if len(messages) > _BATCH else stretches.whole(messages, begun)
         self._pending = messages[whole:]
         for part, lonely in stretches.parted(messages[:whole]):
             if lonely:

@@ -1,7 +1,7 @@
 """Where the messages of a log may be cut; pure.
 
 A transaction that describes or empties a table may stop the stream. Then all before it is to be applied and nothing of
-it, so a stretch of log is read from such a transaction on by itself, and no transaction is begun before its end has come.
+it, so a stretch of log is read from such a transaction on by itself, and none is begun before its end has come.
 """
 
 from collections.abc import Iterator, Sequence
