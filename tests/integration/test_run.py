@@ -131,19 +131,23 @@ async def let_the_dba_prepare(alih: Alih, databases: Databases) -> None:
 
 
 async def run_under_load(alih: Alih, databases: Databases) -> None:
-    """The load goes on until the verdict is there."""
+    """The load goes on until the verdict is there; the stream is followed on."""
+    run = [sys.executable, "-m", "alih", "run", str(alih.directory / "alih.yaml")]
     load = [str(binary("pgbench", 18)), "-n", "-c", "4", "-T", "300", "-R", "800", databases.source]
-    async with child(load, log=alih.directory / "pgbench.log") as pressing, asyncio.TaskGroup() as tasks:
-        run = tasks.create_task(alih("run", "--until-verified"))
-        await until(lambda: followed(alih), within_s=60)
-        assert "0 differ, 0 undecided" in await run
+    async with (
+        child(load, log=alih.directory / "pgbench.log") as pressing,
+        child(run, log=alih.directory / "run.log", env=alih.environment) as running,
+    ):
+        await until(lambda: verified(alih), within_s=120)
         assert pressing.returncode is None
+        assert running.returncode is None
+    assert "0 differ, 0 undecided" in (alih.directory / "run.log").read_text(encoding="utf-8")
 
 
-async def followed(alih: Alih) -> bool:
-    """Lag is shown, as long as the stream is followed."""
+async def verified(alih: Alih) -> bool:
+    """There is a verdict, and lag is shown, as long as the stream is followed."""
     forward = json.loads(await alih("status", "--json"))["streams"].get("forward", {})
-    return bool(forward.get("followed")) and forward["lag_bytes"] >= 0
+    return bool(forward.get("followed")) and forward["lag_bytes"] >= 0 and forward["verdict"] is not None
 
 
 async def catch_up_and_compare(alih: Alih, databases: Databases, scale: int) -> None:

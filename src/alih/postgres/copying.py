@@ -52,12 +52,16 @@ _COLLISIONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What a worker copies with. `reads` and `writes` are connections of its own, not in autocommit; `caught_up`
-    returns when the follower has applied all that the reading side has by now."""
+    """What a worker copies with. `reads` and `writes` are connections of its own, not in autocommit.
+
+    `cut` gives a place in the log behind all that the reading side has by now, `position` that to which the follower
+    has applied it; `caught_up` returns when it has come to a new cut."""
 
     reads: Connection
     writes: Connection
     projections: Sequence[Projection]
+    cut: Callable[[], Awaitable[Lsn]]
+    position: Callable[[], Awaitable[Lsn]]
     caught_up: Callable[[], Awaitable[None]]
     paced: Pace | None = None
 

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 
 from alih.errors import AlihError
+from alih.model.change import Lsn
 from alih.model.contract import CopyLimits, Scope
 from alih.model.projection import Direction, Projection
 from alih.model.side import Side
@@ -93,13 +94,31 @@ class Engine:
         async with AsyncExitStack() as stack:
             reads = await stack.enter_async_context(await self.connect(self.direction.reads, autocommit=False))
             writes = await stack.enter_async_context(await self.connect(self.direction.writes, autocommit=False))
-            desk = Desk(reads=reads, writes=writes, projections=self._streamed, caught_up=self._caught_up, paced=paced)
+            desk = Desk(
+                reads=reads,
+                writes=writes,
+                projections=self._streamed,
+                cut=self._cut,
+                position=self._position,
+                caught_up=self._caught_up,
+                paced=paced,
+            )
             return await Worker(self.direction, desk).work()
+
+    async def _cut(self) -> Lsn:
+        """A place in the log behind all that the reading side has by now."""
+        async with await self.connect(self.direction.reads) as reads:
+            return await positions.cut(reads)
+
+    async def _position(self) -> Lsn:
+        """How far the follower has come."""
+        async with self.applied() as applied:
+            return await applied.position()
 
     async def _caught_up(self) -> None:
         """Return when the follower has applied all that the reading side has by now."""
-        async with await self.connect(self.direction.reads) as reads, self.applied() as applied:
-            await applied.reached(await positions.cut(reads), _CAUGHT_UP_WITHIN_S)
+        async with self.applied() as applied:
+            await applied.reached(await self._cut(), _CAUGHT_UP_WITHIN_S)
 
     @asynccontextmanager
     async def verifier(self) -> AsyncIterator[Verifier]:

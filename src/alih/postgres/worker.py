@@ -4,14 +4,17 @@ A chunk is claimed by a lock of the session that writes its rows. A worker that 
 and with it go lock and rows: the chunk is free again, and begun anew by whoever looks next.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from psycopg import AsyncConnection
 
+from alih.errors import Retryable
+from alih.model.change import Lsn
 from alih.model.projection import Direction, Projection
 from alih.model.stitching import Chunk, EntityChunks
-from alih.postgres import chunks
+from alih.postgres import chunks, positions
 from alih.postgres.copying import ChunkCopy, Desk
 from alih.postgres.failures import named
 from alih.postgres.segments import SegmentWriter
@@ -21,6 +24,7 @@ Connection = AsyncConnection[tuple[Any, ...]]
 
 _CLAIM = 0x616C6963  # "alic": the class of the advisory locks on chunks
 _CANDIDATES = 1000
+_PAST_WITHIN_S = 600.0
 _LOOK_EVERY_S = 1.0  # a worker that was killed tells nobody
 
 
@@ -33,12 +37,14 @@ class Worker:
         self._writes = desk.writes
         self._writer = SegmentWriter(desk.writes, desk.projections)
         self._projections: Mapping[str, Projection] = {p.entity: p for p in desk.projections}
+        self._past: Lsn | None = None  # where the stream has to come once all is done, and by when
+        self._until = 0.0
 
     async def work(self) -> int:
         """Take chunks until all are done and nothing can be added to them; returns how many were copied here."""
         copied = 0
         with named("the queue of chunks"):
-            await self._writes.execute(f"LISTEN {chunks.CHANNEL}")
+            await self._writes.execute(f"LISTEN {chunks.CHANNEL}; LISTEN {positions.CHANNEL}")
             await self._writes.execute("SET session_replication_role = replica")
             await self._writer.prepare()
             await self._writes.commit()
@@ -52,13 +58,19 @@ class Worker:
 
     async def _finished(self) -> bool:
         """All done. Where there are several chunks, a change that one snapshot saw and another did not may still
-        make a row a chunk of its own, until the follower is past them all."""
+        make a row a chunk of its own, until the follower is past them all. Raises Retryable if that takes too long."""
         if not await self._all_done():
             return False
         if max((len(c) for c in (await self._read(self._projections)).values()), default=0) < 2:
             return True
-        await self._desk.caught_up()
-        return await self._all_done()
+        if self._past is None or self._past < await self._settled():
+            self._past, self._until = await self._desk.cut(), time.monotonic() + _PAST_WITHIN_S
+        if time.monotonic() > self._until:
+            raise Retryable(
+                f"the {self._direction} stream did not come past the copied rows within {_PAST_WITHIN_S:g} s",
+                remedy="all chunks are done; let the stream be followed (see alih status for its lag), then run again",
+            )
+        return await self._desk.position() >= self._past and await self._all_done()
 
     async def _all_done(self) -> bool:
         cursor = await self._writes.execute(
@@ -68,6 +80,15 @@ class Worker:
         (done,) = await only_row(cursor)
         await self._writes.commit()
         return bool(done)
+
+    async def _settled(self) -> Lsn:
+        """No snapshot of a chunk has seen what commits from there on."""
+        cursor = await self._writes.execute(
+            "SELECT coalesce(max(settled), '0/0')::text FROM alih.chunk WHERE direction = %s", (self._direction.value,)
+        )
+        (settled,) = await only_row(cursor)
+        await self._writes.commit()
+        return Lsn.parse(settled)
 
     async def _claim(self) -> tuple[Chunk, EntityChunks, Projection] | None:
         """A chunk that nobody else copies now, in the contract's order."""
