@@ -1,5 +1,6 @@
 """Fixtures of all tests: real clusters started once a session, fresh databases for each test."""
 
+import signal
 from collections.abc import Iterator
 from functools import partial
 
@@ -19,6 +20,12 @@ _LONGEST_FIRST = (
 
 # A server has no prepared transactions by default; alih has to notice them where there are.
 _SETTINGS = {"max_prepared_transactions": "10"}
+
+
+def pytest_configure() -> None:
+    """A suite that a shell has put into the background ignores Ctrl-C, and so would the programs that it starts; what
+    they do at Ctrl-C is tested."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
